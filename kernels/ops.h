@@ -1,0 +1,267 @@
+// ops.h - the seam: a table of function pointers, one struct of arguments per operation. Above it
+// plain C that knows Qwen3.5 and no device; below it backends that know shapes and no Qwen3.5.
+//
+// Every backend fills every entry; the OPS list makes the fields, the prototypes and the list of
+// checks, so a missing implementation is a link error that names it.
+//
+// Words used below: T tokens of one step, all sequences one after another; "act" is the activation
+// type of the device (float32 on the CPU); shapes are given outermost first and are contiguous unless
+// a stride is named. Pointers are device memory unless they say host. Kernels use nothing of server/.
+//
+// Threads: a device belongs to one thread (the engine's). Compute entries enqueue and return nothing;
+// the first failure is kept and comes out of sync().
+//
+// Row independence: a row's result depends on that row, its sequence's past and the kind of its span
+// only, never on how many rows stand beside it. What differs by kind is said at `linear`.
+#ifndef OPS_H
+#define OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "inverse.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_INT8, DTYPE_INT32 };
+size_t dtype_bytes(enum dtype type);
+const char *dtype_name(enum dtype type);
+
+enum { PAGE_TOKENS = 64, CONV_WIDTH = 4, LOGPROBS_MAX = 20 };
+
+// A matrix as nn.Linear stores it, row-major [rows, cols] = [out, in].
+struct weight {
+    const void *data;
+    const float *scale; // [rows], INT8 only: value = data * scale
+    enum dtype type;    // F32, BF16, INT8
+    int rows, cols;
+};
+
+// One sequence's share of a step. Prefill spans stand before decode spans.
+struct span {
+    int t0, t;    // its tokens are rows t0 .. t0 + t - 1 of the step
+    int pos0;     // position of its first token = tokens already in its caches
+    int slot;     // its recurrent and convolution state; pos0 = 0 starts from zero state, whatever
+                  // the slot holds
+    int decode;   // 1: generated tokens, one a step (recurrent form); 0: prompt tokens (chunk form)
+};
+
+// The spans of a step, shared by the operations that look across tokens.
+struct batch {
+    const struct span *spans; // [n_spans]
+    int n_spans;
+    int t;                    // T
+    int t_prefill;            // rows 0 .. t_prefill - 1 belong to prefill spans
+    const int *pages;         // [n_spans, pages_max]: page i of a sequence holds positions
+    int pages_max;            //   i * PAGE_TOKENS .. ; unused entries are never read
+};
+
+// y[i] = table[ids[i]]
+struct embed_args {
+    void *y;             // act [t, n]
+    const int *ids;      // [t], each in [0, table.rows)
+    struct weight table; // [vocab, n]; F32 or BF16
+    int t;
+};
+
+// x += add when add is not NULL; y = x * rsqrt(mean(x^2) + eps) * (1 + w), sum in float32.
+// Source: Qwen3_5RMSNorm (zero-centred weight).
+struct rmsnorm_args {
+    void *y;         // act [t, n]; may be x
+    void *x;         // act [t, n]
+    const void *add; // act [t, n] or NULL
+    const float *w;  // [n]
+    int t, n;
+    float eps;
+};
+
+// y = x W^T. BF16 weights round x to bf16, INT8 weights round each row of x to int8 with one
+// symmetric scale max|x| / 127; sums in float32 / int32.
+// Rows below t_gemm go through the matrix path, the rest through the few-rows path, whatever their
+// number: the two sum in different orders (float32 rounding), so a caller that wants equal bits gives
+// equal kinds. INT8 has equal bits on both paths.
+struct linear_args {
+    void *y;       // act [t, w.rows]
+    const void *x; // act [t, w.cols]
+    struct weight w;
+    int t, t_gemm;
+};
+
+// Splits q_proj's output, norms q and k per head ((1 + w), eps), rotates the first `rot` of head_dim
+// (pairs i, i + rot/2), and writes K and V of each token to its sequence's pages.
+// Source: Qwen3_5Attention; text positions only, so the multi-section rotation is the plain one.
+struct attn_prep_args {
+    void *q;           // act [T, heads, head_dim] out
+    const void *qg;    // act [T, heads, 2 * head_dim]: per head query, then gate
+    const void *k, *v; // act [T, kv_heads, head_dim]
+    void *k_pages, *v_pages; // kv_type [n_pages, kv_heads, PAGE_TOKENS, head_dim], this layer's
+    enum dtype kv_type;      // F32 or BF16
+    const float *q_norm, *k_norm; // [head_dim]
+    struct batch batch;
+    int heads, kv_heads, head_dim, rot;
+    float eps, rope_theta;
+};
+
+// o = softmax(q k^T / sqrt(head_dim), causal) v * sigmoid(gate); softmax and sums in float32, keys in
+// the order of their positions in tiles of PAGE_TOKENS for every row, prefill or decode.
+struct attention_args {
+    void *o;        // act [T, heads, head_dim]
+    const void *q;  // act [T, heads, head_dim]
+    const void *qg; // act [T, heads, 2 * head_dim]: gate is the second half of each head
+    const void *k_pages, *v_pages;
+    enum dtype kv_type;
+    struct batch batch;
+    int heads, kv_heads, head_dim;
+};
+
+// y[t] = SiLU(sum_j w[ch][j] x[t - 3 + j][ch]); the columns before the span come from the slot's
+// state, which is left holding the span's last CONV_WIDTH - 1 columns of x.
+struct conv_args {
+    void *y;        // act [T, channels]; not x
+    const void *x;  // act [T, channels]
+    const float *w; // [channels, CONV_WIDTH]
+    float *state;   // [slots, CONV_WIDTH - 1, channels], oldest column first
+    struct batch batch;
+    int channels;
+};
+
+// The gated delta rule. Per token and value head h (key head h / (v_heads / k_heads)):
+//   beta = sigmoid(b), g = -exp(A_log) softplus(a + dt_bias)
+//   q, k l2-normalised (eps 1e-6 in the root), q times k_dim^-0.5
+//   S *= exp(g);  S += k (beta (v - S^T k))^T;  o = S^T q
+// Decode spans run it as written; prefill spans in chunks of `chunk` counted from the span's first
+// token, with T = (I + A)^-1 by `inverse`. State and gates float32.
+// Source: Qwen3_5GatedDeltaNet; chunk form: spec section 1.3 of the model, Yang et al. 2024.
+struct delta_rule_args {
+    void *o;         // act [T, v_heads, v_dim]
+    const void *qkv; // act [T, 2 * k_heads * k_dim + v_heads * v_dim], after conv: q | k | v
+    const void *a, *b;  // act [T, v_heads]
+    const float *A_log; // [v_heads]
+    const float *dt_bias; // [v_heads]
+    float *state;         // [slots, v_heads, k_dim, v_dim]
+    struct batch batch;
+    int k_heads, v_heads, k_dim, v_dim; // k_dim, v_dim multiples of 16, at most 256
+    int chunk;                          // 16, 32, 64, 128
+    struct inverse inverse;
+    struct inverse_report *report;      // NULL: no check. Else every report_every-th chunk is checked
+    int report_every;
+};
+
+// T = (I + A)^-1 for n matrices: what delta_rule does inside, callable and timeable alone.
+struct tri_inverse_args {
+    float *t_out;   // [n, chunk, chunk], lower triangle with unit diagonal; zero above
+    const float *a; // [n, chunk, chunk]; only entries below the diagonal are read
+    int n, chunk;
+    struct inverse inverse;
+    struct inverse_report *report; // NULL, or every matrix is checked
+};
+
+// Rows to int8 with one scale a row: q = round(x / scale), scale = max|x| / 127 (1 for a zero row).
+struct quantize_args {
+    int8_t *q;    // [rows, cols]
+    float *scale; // [rows]
+    const void *x; // type [rows, cols]
+    enum dtype type; // F32, BF16, F16
+    int rows, cols;
+};
+
+// y = o * rsqrt(mean(o^2) + eps) * w * SiLU(z), per head; plain weight here, not 1 + w.
+struct gated_norm_args {
+    void *y;         // act [t, heads, dim]; may be o
+    const void *o;   // act [t, heads, dim]
+    const void *z;   // act [t, heads, dim]
+    const float *w;  // [dim]
+    int t, heads, dim;
+    float eps;
+};
+
+// y = SiLU(gate) * up
+struct silu_mul_args {
+    void *y; // act [t, n]; may be gate
+    const void *gate, *up; // act [t, n]
+    int t, n;
+};
+
+// y[i] = x[rows[i]]
+struct gather_args {
+    void *y;         // act [n_rows, n]
+    const void *x;   // act [T, n]
+    const int *rows; // [n_rows]
+    int n_rows, n;
+};
+
+// What one row of logits is sampled with. Order of application: logit_bias; repetition penalty over
+// prompt and output (divide positive, multiply negative logits); frequency and presence penalties
+// over output; then, unless temperature is 0 (argmax, lowest id on ties): temperature, top_k, top_p,
+// min_p on what is left, then one draw.
+struct sample_row {
+    float temperature;       // >= 0
+    float top_p, min_p;      // (0, 1], [0, 1)
+    int top_k;               // 0: off
+    float presence, frequency, repetition; // 0, 0, 1: off
+    uint64_t seed, counter;  // the draw is a function of these two alone (Philox 4x32-10)
+    int bias0, n_bias;       // rows of bias_ids, bias
+    int history0, n_prompt, n_output; // history[history0 ..]: prompt ids, then output ids
+};
+
+struct sample_args {
+    int *ids;       // [n] out
+    float *logits;  // [n, vocab]; changed in place
+    const struct sample_row *rows; // [n]
+    const int *bias_ids;
+    const float *bias;
+    const int *history;
+    int n, vocab;
+    int n_tokens;   // ids >= n_tokens have no token and are never drawn
+};
+
+// Log-softmax over ids < n_tokens: of ids[i], and of the top_n largest (ties: lower id first).
+// An id's figure is the same bits in both places.
+struct logprobs_args {
+    float *logprob;     // [n] out; of ids[i]
+    int *top_ids;       // [n, top_n] out, largest first
+    float *top_logprob; // [n, top_n] out
+    const float *logits; // [n, vocab]
+    const int *ids;      // [n]
+    int n, vocab, n_tokens, top_n; // top_n 0 .. LOGPROBS_MAX
+};
+
+#define OPS(X)                                                                                      \
+    X(embed) X(rmsnorm) X(linear) X(attn_prep) X(attention) X(conv) X(delta_rule) X(tri_inverse)    \
+    X(quantize) X(gated_norm) X(silu_mul) X(gather) X(sample) X(logprobs)
+
+struct dev; // a backend's own
+
+struct dev_options {
+    int index;          // which device
+    int threads;        // CPU: OpenMP threads, 0 = all cores
+    size_t scratch_bytes; // 0, or a cap on what the backend takes for its own scratch
+};
+
+struct ops {
+    const char *name; // "cpu", "cuda"
+    struct dev *(*open)(const struct dev_options *o, char *why, size_t why_size); // NULL on failure
+    void (*close)(struct dev *dev);                 // NULL is fine
+    void *(*alloc)(struct dev *dev, size_t bytes);  // 64-aligned, zeroed; NULL when memory is out
+    void (*release)(struct dev *dev, void *p);
+    void (*upload)(struct dev *dev, void *dst, const void *src, size_t bytes);   // src: host
+    void (*download)(struct dev *dev, void *dst, const void *src, size_t bytes); // dst: host; syncs
+    int (*sync)(struct dev *dev, char *why, size_t why_size); // 0, or -1 and the first failure
+    // Host memory that the device can read as it is (a mapped file on the CPU), else NULL.
+    const void *(*borrow)(struct dev *dev, const void *host, size_t bytes);
+    // One line for the log: what the device is and which instructions it uses.
+    void (*describe)(struct dev *dev, char *text, size_t size);
+#define X(op) void (*op)(struct dev *dev, const struct op##_args *a);
+    OPS(X)
+#undef X
+};
+
+extern const struct ops ops_cpu;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,44 @@
+// engine.h - the thread that owns the device: inbox -> plan -> forward -> sample -> events.
+#ifndef ENGINE_H
+#define ENGINE_H
+
+#include <stdbool.h>
+
+#include "err.h"
+#include "gen.h"
+#include "qwen35.h"
+#include "tokenizer.h"
+
+struct engine_options {
+    int queue_max;         // gens that may wait
+    const char *trace;     // file for one line per decision of the planner, or NULL
+    void (*device_lost)(void *ud, const struct err *e); // engine thread; every gen has failed by then
+    void *ud;
+};
+
+// Takes the model (ops and dev stay the caller's and must outlive it). tk may be NULL (ids only).
+// Starts the thread.
+struct engine *engine_create(struct model *m_take, const struct ops *ops, struct dev *dev,
+                             const struct tokenizer *tk, const struct engine_options *o,
+                             struct err *e) MUST_USE;
+
+// No new gens from now on (ERR_SHUTTING_DOWN); those taken go on. Any thread.
+void engine_drain(struct engine *en);
+bool engine_idle(struct engine *en); // nothing waits or runs. Any thread.
+
+// End every gen (ERR_SHUTTING_DOWN), join the thread, free the model. NULL is fine.
+void engine_destroy(struct engine *en);
+
+// For /health: has the thread made progress within limit_ms, or nothing to do? Any thread.
+bool engine_alive(struct engine *en, int limit_ms);
+
+// Facts that do not change. Any thread.
+const struct config *engine_config(const struct engine *en);
+const struct model_memory *engine_memory(const struct engine *en);
+const struct model_options *engine_model_options(const struct engine *en);
+
+// Print what every gen, page and slot is doing now to stderr (SIGUSR1). Any thread; done by the engine
+// at its next step.
+void engine_dump(struct engine *en);
+
+#endif
