@@ -67,7 +67,7 @@ def randomise(model: torch.nn.Module, f32_extras: bool) -> None:
             x = 0.2 * torch.randn_like(p)
         elif name.endswith("A_log"):
             x = torch.empty_like(p).uniform_(-2, 2)
-        elif name.endswith("dt_bias") or "embed_tokens" in name:
+        elif name.endswith("dt_bias"):
             x = torch.randn_like(p)
         elif "conv1d" in name:
             x = 0.5 * torch.randn_like(p)
