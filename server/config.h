@@ -1,0 +1,36 @@
+// config.h - one table of options: flag, environment variable, default, limits, help. The only getenv
+// of the program. Rooms get plain numbers from main and never include this. Main thread, at start.
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "err.h"
+
+// Every option, as it stands after defaults, environment and command line (the later wins).
+struct config_values {
+    const char *model, *model_id, *device, *dtype;
+    const char *inverse, *inverse_dtype;
+    int64_t chunk, residual_every;
+    int64_t context_max, batch_tokens, sequences_max, kv_bytes, threads;
+    const char *host;
+    int64_t port;
+    const char *api_key_file;
+    bool insecure, any_model, thinking;
+    int64_t queue_max, n_max, max_tokens_default;
+    int64_t connections_max, connections_per_ip, body_bytes_max, idle_timeout_ms;
+    int64_t heartbeat_ms, drain_timeout_ms;
+    const char *log_level, *trace;
+    bool check, help, version;
+};
+
+// Fill v from the environment (DELTASERVE_<FLAG>) and argv. Strings are borrowed from both. The error
+// names the option, the value and what is allowed.
+int config_read(struct config_values *v, int argc, char **argv, struct err *e) MUST_USE;
+
+void config_help(FILE *f);                                  // the table, for people
+void config_print(const struct config_values *v, FILE *f);  // name = value, one a line
+
+#endif
