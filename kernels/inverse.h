@@ -33,10 +33,10 @@ struct inverse {
 
 // What an inversion leaves behind when asked; lives in device memory. A backend only ever raises it.
 struct inverse_report {
-    float residual_max;    // largest |I - (I + A) T| of the chunks looked at
-    float value_max;       // largest |entry| of any intermediate product before rounding
-    unsigned checked;      // chunks looked at
-    unsigned nonfinite;    // chunks whose T holds inf or NaN, or whose integers left their range
+    float residual_max; // largest |I - (I + A) T| of the chunks looked at
+    float value_max;    // largest |entry| of any intermediate product before rounding
+    unsigned checked;   // chunks looked at
+    unsigned nonfinite; // chunks whose T holds inf or NaN, or whose integers left their range
 };
 
 // The sound default for a chunk size: neumann, block 16, order 3, residual 8, then merges.

@@ -3,15 +3,17 @@
 
 size_t dtype_bytes(enum dtype type)
 {
-    static const size_t BYTES[] = {[DTYPE_F32] = 4, [DTYPE_F16] = 2, [DTYPE_BF16] = 2,
-                                   [DTYPE_INT8] = 1, [DTYPE_INT32] = 4};
+    static const size_t BYTES[] = {
+        [DTYPE_F32] = 4, [DTYPE_F16] = 2, [DTYPE_BF16] = 2, [DTYPE_INT8] = 1, [DTYPE_INT32] = 4};
     return BYTES[type];
 }
 
 const char *dtype_name(enum dtype type)
 {
-    static const char *const NAMES[] = {[DTYPE_F32] = "f32", [DTYPE_F16] = "f16",
-                                        [DTYPE_BF16] = "bf16", [DTYPE_INT8] = "int8",
+    static const char *const NAMES[] = {[DTYPE_F32] = "f32",
+                                        [DTYPE_F16] = "f16",
+                                        [DTYPE_BF16] = "bf16",
+                                        [DTYPE_INT8] = "int8",
                                         [DTYPE_INT32] = "int32"};
     return NAMES[type];
 }

@@ -42,21 +42,21 @@ struct weight {
 
 // One sequence's share of a step. Prefill spans stand before decode spans.
 struct span {
-    int t0, t;    // its tokens are rows t0 .. t0 + t - 1 of the step
-    int pos0;     // position of its first token = tokens already in its caches
-    int slot;     // its recurrent and convolution state; pos0 = 0 starts from zero state, whatever
-                  // the slot holds
-    int decode;   // 1: generated tokens, one a step (recurrent form); 0: prompt tokens (chunk form)
+    int t0, t;  // its tokens are rows t0 .. t0 + t - 1 of the step
+    int pos0;   // position of its first token = tokens already in its caches
+    int slot;   // its recurrent and convolution state; pos0 = 0 starts from zero state, whatever
+                // the slot holds
+    int decode; // 1: generated tokens, one a step (recurrent form); 0: prompt tokens (chunk form)
 };
 
 // The spans of a step, shared by the operations that look across tokens.
 struct batch {
     const struct span *spans; // [n_spans]
     int n_spans;
-    int t;                    // T
-    int t_prefill;            // rows 0 .. t_prefill - 1 belong to prefill spans
-    const int *pages;         // [n_spans, pages_max]: page i of a sequence holds positions
-    int pages_max;            //   i * PAGE_TOKENS .. ; unused entries are never read
+    int t;            // T
+    int t_prefill;    // rows 0 .. t_prefill - 1 belong to prefill spans
+    const int *pages; // [n_spans, pages_max]: page i of a sequence holds positions
+    int pages_max;    //   i * PAGE_TOKENS .. ; unused entries are never read
 };
 
 // y[i] = table[ids[i]]
@@ -94,9 +94,9 @@ struct linear_args {
 // (pairs i, i + rot/2), and writes K and V of each token to its sequence's pages.
 // Source: Qwen3_5Attention; text positions only, so the multi-section rotation is the plain one.
 struct attn_prep_args {
-    void *q;           // act [T, heads, head_dim] out
-    const void *qg;    // act [T, heads, 2 * head_dim]: per head query, then gate
-    const void *k, *v; // act [T, kv_heads, head_dim]
+    void *q;                 // act [T, heads, head_dim] out
+    const void *qg;          // act [T, heads, 2 * head_dim]: per head query, then gate
+    const void *k, *v;       // act [T, kv_heads, head_dim]
     void *k_pages, *v_pages; // kv_type [n_pages, kv_heads, PAGE_TOKENS, head_dim], this layer's
     enum dtype kv_type;      // F32 or BF16
     const float *q_norm, *k_norm; // [head_dim]
@@ -136,17 +136,17 @@ struct conv_args {
 // token, with T = (I + A)^-1 by `inverse`. State and gates float32.
 // Source: Qwen3_5GatedDeltaNet; chunk form: spec section 1.3 of the model, Yang et al. 2024.
 struct delta_rule_args {
-    void *o;         // act [T, v_heads, v_dim]
-    const void *qkv; // act [T, 2 * k_heads * k_dim + v_heads * v_dim], after conv: q | k | v
-    const void *a, *b;  // act [T, v_heads]
-    const float *A_log; // [v_heads]
+    void *o;              // act [T, v_heads, v_dim]
+    const void *qkv;      // act [T, 2 * k_heads * k_dim + v_heads * v_dim], after conv: q | k | v
+    const void *a, *b;    // act [T, v_heads]
+    const float *A_log;   // [v_heads]
     const float *dt_bias; // [v_heads]
     float *state;         // [slots, v_heads, k_dim, v_dim]
     struct batch batch;
     int k_heads, v_heads, k_dim, v_dim; // k_dim, v_dim multiples of 16, at most 256
     int chunk;                          // 16, 32, 64, 128
     struct inverse inverse;
-    struct inverse_report *report;      // NULL: no check. Else every report_every-th chunk is checked
+    struct inverse_report *report; // NULL: no check. Else every report_every-th chunk is checked
     int report_every;
 };
 
@@ -161,26 +161,26 @@ struct tri_inverse_args {
 
 // Rows to int8 with one scale a row: q = round(x / scale), scale = max|x| / 127 (1 for a zero row).
 struct quantize_args {
-    int8_t *q;    // [rows, cols]
-    float *scale; // [rows]
-    const void *x; // type [rows, cols]
+    int8_t *q;       // [rows, cols]
+    float *scale;    // [rows]
+    const void *x;   // type [rows, cols]
     enum dtype type; // F32, BF16, F16
     int rows, cols;
 };
 
 // y = o * rsqrt(mean(o^2) + eps) * w * SiLU(z), per head; plain weight here, not 1 + w.
 struct gated_norm_args {
-    void *y;         // act [t, heads, dim]; may be o
-    const void *o;   // act [t, heads, dim]
-    const void *z;   // act [t, heads, dim]
-    const float *w;  // [dim]
+    void *y;        // act [t, heads, dim]; may be o
+    const void *o;  // act [t, heads, dim]
+    const void *z;  // act [t, heads, dim]
+    const float *w; // [dim]
     int t, heads, dim;
     float eps;
 };
 
 // y = SiLU(gate) * up
 struct silu_mul_args {
-    void *y; // act [t, n]; may be gate
+    void *y;               // act [t, n]; may be gate
     const void *gate, *up; // act [t, n]
     int t, n;
 };
@@ -198,54 +198,57 @@ struct gather_args {
 // over output; then, unless temperature is 0 (argmax, lowest id on ties): temperature, top_k, top_p,
 // min_p on what is left, then one draw.
 struct sample_row {
-    float temperature;       // >= 0
-    float top_p, min_p;      // (0, 1], [0, 1)
-    int top_k;               // 0: off
+    float temperature;                     // >= 0
+    float top_p, min_p;                    // (0, 1], [0, 1)
+    int top_k;                             // 0: off
     float presence, frequency, repetition; // 0, 0, 1: off
-    uint64_t seed, counter;  // the draw is a function of these two alone (Philox 4x32-10)
-    int bias0, n_bias;       // rows of bias_ids, bias
+    uint64_t seed, counter;           // the draw is a function of these two alone (Philox 4x32-10)
+    int bias0, n_bias;                // rows of bias_ids, bias
     int history0, n_prompt, n_output; // history[history0 ..]: prompt ids, then output ids
 };
 
 struct sample_args {
-    int *ids;       // [n] out
-    float *logits;  // [n, vocab]; changed in place
+    int *ids;                      // [n] out
+    float *logits;                 // [n, vocab]; changed in place
     const struct sample_row *rows; // [n]
     const int *bias_ids;
     const float *bias;
     const int *history;
     int n, vocab;
-    int n_tokens;   // ids >= n_tokens have no token and are never drawn
+    int n_tokens; // ids >= n_tokens have no token and are never drawn
 };
 
 // Log-softmax over ids < n_tokens: of ids[i], and of the top_n largest (ties: lower id first).
 // An id's figure is the same bits in both places.
 struct logprobs_args {
-    float *logprob;     // [n] out; of ids[i]
-    int *top_ids;       // [n, top_n] out, largest first
-    float *top_logprob; // [n, top_n] out
-    const float *logits; // [n, vocab]
-    const int *ids;      // [n]
+    float *logprob;                // [n] out; of ids[i]
+    int *top_ids;                  // [n, top_n] out, largest first
+    float *top_logprob;            // [n, top_n] out
+    const float *logits;           // [n, vocab]
+    const int *ids;                // [n]
     int n, vocab, n_tokens, top_n; // top_n 0 .. LOGPROBS_MAX
 };
 
-#define OPS(X)                                                                                      \
-    X(embed) X(rmsnorm) X(linear) X(attn_prep) X(attention) X(conv) X(delta_rule) X(tri_inverse)    \
-    X(quantize) X(gated_norm) X(silu_mul) X(gather) X(sample) X(logprobs)
+#define OPS(X)                                                                                     \
+    X(embed)                                                                                       \
+    X(rmsnorm)                                                                                     \
+    X(linear)                                                                                      \
+    X(attn_prep) X(attention) X(conv) X(delta_rule) X(tri_inverse) X(quantize) X(gated_norm)       \
+        X(silu_mul) X(gather) X(sample) X(logprobs)
 
 struct dev; // a backend's own
 
 struct dev_options {
-    int index;          // which device
-    int threads;        // CPU: OpenMP threads, 0 = all cores
+    int index;            // which device
+    int threads;          // CPU: OpenMP threads, 0 = all cores
     size_t scratch_bytes; // 0, or a cap on what the backend takes for its own scratch
 };
 
 struct ops {
-    const char *name; // "cpu", "cuda"
+    const char *name;                                                             // "cpu", "cuda"
     struct dev *(*open)(const struct dev_options *o, char *why, size_t why_size); // NULL on failure
-    void (*close)(struct dev *dev);                 // NULL is fine
-    void *(*alloc)(struct dev *dev, size_t bytes);  // 64-aligned, zeroed; NULL when memory is out
+    void (*close)(struct dev *dev);                                               // NULL is fine
+    void *(*alloc)(struct dev *dev, size_t bytes); // 64-aligned, zeroed; NULL when memory is out
     void (*release)(struct dev *dev, void *p);
     void (*upload)(struct dev *dev, void *dst, const void *src, size_t bytes);   // src: host
     void (*download)(struct dev *dev, void *dst, const void *src, size_t bytes); // dst: host; syncs
@@ -254,7 +257,7 @@ struct ops {
     const void *(*borrow)(struct dev *dev, const void *host, size_t bytes);
     // One line for the log: what the device is and which instructions it uses.
     void (*describe)(struct dev *dev, char *text, size_t size);
-#define X(op) void (*op)(struct dev *dev, const struct op##_args *a);
+#define X(op) void (*op)(struct dev * dev, const struct op##_args *a);
     OPS(X)
 #undef X
 };

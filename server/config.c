@@ -133,8 +133,7 @@ static int set(struct config_values *v, const struct option *o, const char *valu
     if (o->kind == SWITCH)
         return set_switch(v, o, value, source, e);
     if (o->allowed && !is_allowed(o->allowed, value))
-        return err_set(e, ERR_BAD_REQUEST, "%s is '%s'; give one of %s", source, value,
-                       o->allowed);
+        return err_set(e, ERR_BAD_REQUEST, "%s is '%s'; give one of %s", source, value, o->allowed);
     *(const char **)member(v, o) = value;
     return 0;
 }

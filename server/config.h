@@ -30,7 +30,7 @@ struct config_values {
 // names the option, the value and what is allowed.
 int config_read(struct config_values *v, int argc, char **argv, struct err *e) MUST_USE;
 
-void config_help(FILE *f);                                  // the table, for people
-void config_print(const struct config_values *v, FILE *f);  // name = value, one a line
+void config_help(FILE *f);                                 // the table, for people
+void config_print(const struct config_values *v, FILE *f); // name = value, one a line
 
 #endif

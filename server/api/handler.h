@@ -16,12 +16,12 @@ struct request {
     const char *tail;          // what a route's '*' matched, or ""
     const char *body;          // [n_body], NUL-terminated
     size_t n_body;
-    const char *id;            // x-request-id: the client's if sane, else made here
-    int64_t received_ns;       // clock_ns when the last byte of the body was there
+    const char *id;      // x-request-id: the client's if sane, else made here
+    int64_t received_ns; // clock_ns when the last byte of the body was there
     const char *(*header)(const struct request *q, const char *name); // or NULL
     const char *(*query)(const struct request *q, const char *name);  // decoded, or NULL
-    struct arena *arena;       // dies with the reply
-    void *http;                // http/'s own
+    struct arena *arena;                                              // dies with the reply
+    void *http;                                                       // http/'s own
 };
 
 enum pull {
@@ -44,12 +44,12 @@ struct reply {
     } headers[REPLY_HEADERS_MAX];
     int n_headers;
     struct buf body;
-    bool stream;              // server-sent events: chunked, heartbeat comments while pull waits
+    bool stream; // server-sent events: chunked, heartbeat comments while pull waits
     enum pull (*pull)(void *ud, struct reply *r, struct buf *out);
-    void (*gone)(void *ud);   // called exactly once at the end, whether the reply was sent in full
-                              // or the client left: cancel and free what ud holds
+    void (*gone)(void *ud); // called exactly once at the end, whether the reply was sent in full
+                            // or the client left: cancel and free what ud holds
     void *ud;
-    void *http;               // http/'s own, what reply_wake needs
+    void *http; // http/'s own, what reply_wake needs
 };
 
 // A handler validates everything before it returns: it fills r, or returns -1 with e and http sends
@@ -57,10 +57,10 @@ struct reply {
 typedef int handler_fn(void *server, struct request *q, struct reply *r, struct err *e);
 
 struct route {
-    const char *method;  // "GET", "POST", "DELETE"
-    const char *path;    // exact, or ending in "/*"
+    const char *method; // "GET", "POST", "DELETE"
+    const char *path;   // exact, or ending in "/*"
     handler_fn *handler;
-    bool open;           // needs no API key (/livez, /readyz, /health)
+    bool open; // needs no API key (/livez, /readyz, /health)
 };
 
 // Ask http to call r->pull again. Any thread, any number of times between the handler's return and

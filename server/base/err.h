@@ -14,25 +14,25 @@
 #include <stddef.h>
 
 // X(name, HTTP status, OpenAI error type, OpenAI error code or NULL)
-#define ERR_LIST(X)                                                               \
-    X(OK, 200, "", NULL)                                                          \
-    X(BAD_REQUEST, 400, "invalid_request_error", NULL)                            \
-    X(CONTEXT_LENGTH, 400, "invalid_request_error", "context_length_exceeded")    \
-    X(UNSUPPORTED, 400, "invalid_request_error", "unsupported_parameter")         \
-    X(UNAUTHORIZED, 401, "authentication_error", "invalid_api_key")               \
-    X(FORBIDDEN, 403, "permission_error", "forbidden")                            \
-    X(NOT_FOUND, 404, "invalid_request_error", "not_found")                       \
-    X(MODEL_NOT_FOUND, 404, "invalid_request_error", "model_not_found")           \
-    X(METHOD, 405, "invalid_request_error", "method_not_allowed")                 \
-    X(CONFLICT, 409, "invalid_request_error", "conflict")                         \
-    X(TOO_LARGE, 413, "invalid_request_error", "request_too_large")               \
-    X(MEDIA_TYPE, 415, "invalid_request_error", "unsupported_media_type")         \
-    X(BUSY, 429, "rate_limit_error", "rate_limit_exceeded")                       \
-    X(CANCELLED, 499, "cancelled", "cancelled")                                   \
-    X(INTERNAL, 500, "server_error", "internal_error")                            \
-    X(DEVICE, 500, "server_error", "device_lost")                                 \
-    X(LOADING, 503, "server_error", "model_loading")                              \
-    X(SHUTTING_DOWN, 503, "server_error", "server_shutting_down")                 \
+#define ERR_LIST(X)                                                                                \
+    X(OK, 200, "", NULL)                                                                           \
+    X(BAD_REQUEST, 400, "invalid_request_error", NULL)                                             \
+    X(CONTEXT_LENGTH, 400, "invalid_request_error", "context_length_exceeded")                     \
+    X(UNSUPPORTED, 400, "invalid_request_error", "unsupported_parameter")                          \
+    X(UNAUTHORIZED, 401, "authentication_error", "invalid_api_key")                                \
+    X(FORBIDDEN, 403, "permission_error", "forbidden")                                             \
+    X(NOT_FOUND, 404, "invalid_request_error", "not_found")                                        \
+    X(MODEL_NOT_FOUND, 404, "invalid_request_error", "model_not_found")                            \
+    X(METHOD, 405, "invalid_request_error", "method_not_allowed")                                  \
+    X(CONFLICT, 409, "invalid_request_error", "conflict")                                          \
+    X(TOO_LARGE, 413, "invalid_request_error", "request_too_large")                                \
+    X(MEDIA_TYPE, 415, "invalid_request_error", "unsupported_media_type")                          \
+    X(BUSY, 429, "rate_limit_error", "rate_limit_exceeded")                                        \
+    X(CANCELLED, 499, "cancelled", "cancelled")                                                    \
+    X(INTERNAL, 500, "server_error", "internal_error")                                             \
+    X(DEVICE, 500, "server_error", "device_lost")                                                  \
+    X(LOADING, 503, "server_error", "model_loading")                                               \
+    X(SHUTTING_DOWN, 503, "server_error", "server_shutting_down")                                  \
     X(TIMEOUT, 504, "server_error", "timeout")
 
 enum err_code {
@@ -43,8 +43,8 @@ enum err_code {
 
 struct err {
     enum err_code code;
-    char param[96];  // JSON path of the field at fault, e.g. "messages[2].role"; "" when none
-    char text[416];  // one sentence: field or file, value found, what to do
+    char param[96]; // JSON path of the field at fault, e.g. "messages[2].role"; "" when none
+    char text[416]; // one sentence: field or file, value found, what to do
 };
 
 #define MUST_USE __attribute__((warn_unused_result))

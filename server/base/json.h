@@ -26,10 +26,10 @@ enum json_kind {
 struct json_field {
     const char *name;
     enum json_kind kind;
-    size_t offset;    // of the member in the struct that json_read fills
-    double min, max;  // inclusive
-    double def;       // BOOL, INT, NUM
-    bool required;    // absent or null is an error
+    size_t offset;   // of the member in the struct that json_read fills
+    double min, max; // inclusive
+    double def;      // BOOL, INT, NUM
+    bool required;   // absent or null is an error
 };
 
 // Parse n bytes. Refuses more than depth_max nested arrays and objects before it builds anything,
@@ -40,8 +40,8 @@ json_t *json_parse(const char *text, size_t n, int depth_max, struct err *e) MUS
 // Fill the struct at out from object, row by row. path is the JSON path of object ("" at the top,
 // "messages[2]" below it) and leads the field's name in errors (err.param). Keys that no row names
 // are left alone. On failure *out is partly filled.
-int json_read(const struct json_field *fields, size_t n, json_t *object, const char *path, void *out,
-              struct err *e) MUST_USE;
+int json_read(const struct json_field *fields, size_t n, json_t *object, const char *path,
+              void *out, struct err *e) MUST_USE;
 
 // A document's words for what v is: "a string", "null", "the number 3.5".
 const char *json_describe(const json_t *v, char *text, size_t size);

@@ -7,10 +7,10 @@
 
 #include <stddef.h>
 
-void *mem_alloc(size_t bytes);                              // uninitialised
-void *mem_zero(size_t n, size_t size);                      // n * size zero bytes; overflow aborts
-void *mem_resize(void *p, size_t n, size_t size);           // p may be NULL; overflow aborts
-char *mem_string(const char *s, size_t n);                  // n bytes of s and a NUL
-void mem_free(void *p);                                     // NULL is fine
+void *mem_alloc(size_t bytes);                    // uninitialised
+void *mem_zero(size_t n, size_t size);            // n * size zero bytes; overflow aborts
+void *mem_resize(void *p, size_t n, size_t size); // p may be NULL; overflow aborts
+char *mem_string(const char *s, size_t n);        // n bytes of s and a NUL
+void mem_free(void *p);                           // NULL is fine
 
 #endif

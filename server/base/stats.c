@@ -33,8 +33,9 @@ void stats_shift(enum stats_gauge g, int64_t by)
 void stats_max(enum stats_gauge g, int64_t value)
 {
     int64_t seen = atomic_load_explicit(&gauges[g], memory_order_relaxed);
-    while (seen < value && !atomic_compare_exchange_weak_explicit(
-                               &gauges[g], &seen, value, memory_order_relaxed, memory_order_relaxed))
+    while (seen < value &&
+           !atomic_compare_exchange_weak_explicit(&gauges[g], &seen, value, memory_order_relaxed,
+                                                  memory_order_relaxed))
         ;
 }
 
@@ -44,7 +45,8 @@ void stats_observe(enum stats_histogram h, double seconds)
     while (i < N_BOUNDS && seconds > BOUNDS[i])
         i++;
     atomic_fetch_add_explicit(&histograms[h].buckets[i], 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&histograms[h].sum_us, (int64_t)(seconds * 1e6), memory_order_relaxed);
+    atomic_fetch_add_explicit(&histograms[h].sum_us, (int64_t)(seconds * 1e6),
+                              memory_order_relaxed);
 }
 
 int64_t stats_counter_value(enum stats_counter c)
@@ -81,10 +83,12 @@ static void print_histogram(struct buf *out, int h, const char *name, const char
 
 void stats_print(struct buf *out)
 {
-#define X(symbol, name, help) print_value(out, name, help, "counter", stats_counter_value(STATS_##symbol));
+#define X(symbol, name, help)                                                                      \
+    print_value(out, name, help, "counter", stats_counter_value(STATS_##symbol));
     STATS_COUNTERS(X)
 #undef X
-#define X(symbol, name, help) print_value(out, name, help, "gauge", stats_gauge_value(STATS_##symbol));
+#define X(symbol, name, help)                                                                      \
+    print_value(out, name, help, "gauge", stats_gauge_value(STATS_##symbol));
     STATS_GAUGES(X)
 #undef X
 #define X(symbol, name, help) print_histogram(out, STATS_##symbol, name, help);

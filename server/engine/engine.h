@@ -10,9 +10,10 @@
 #include "tokenizer.h"
 
 struct engine_options {
-    int queue_max;         // gens that may wait
-    const char *trace;     // file for one line per decision of the planner, or NULL
-    void (*device_lost)(void *ud, const struct err *e); // engine thread; every gen has failed by then
+    int queue_max;     // gens that may wait
+    const char *trace; // file for one line per decision of the planner, or NULL
+    void (*device_lost)(void *ud,
+                        const struct err *e); // engine thread; every gen has failed by then
     void *ud;
 };
 

@@ -20,21 +20,21 @@ struct engine;
 enum { GEN_STOP_IDS_MAX = 16, GEN_BIAS_MAX = 1024 };
 
 struct gen_params {
-    const int *prompt;     // [n_prompt], 1 .. ; borrowed until the final state
+    const int *prompt; // [n_prompt], 1 .. ; borrowed until the final state
     int n_prompt;
-    int max_tokens;        // 0 (only prompt_logprobs) .. ; n_prompt + max_tokens <= context_max
+    int max_tokens; // 0 (only prompt_logprobs) .. ; n_prompt + max_tokens <= context_max
     struct sample_row sampling; // bias, history and counter fields are the engine's
-    const int *bias_ids;   // [n_bias], borrowed until the final state
+    const int *bias_ids;        // [n_bias], borrowed until the final state
     const float *bias;
     int n_bias;
     const struct detok_stop *stops; // [n_stops], borrowed until the final state
     int n_stops;
     int stop_ids[GEN_STOP_IDS_MAX];
     int n_stop_ids;
-    bool ignore_eos;       // the model's end ids do not stop (and are generated like any other)
-    bool special_text;     // detok.h
-    int logprobs;          // -1: none; 0 .. LOGPROBS_MAX: the token's own and that many best
-    bool prompt_logprobs;  // the same for the prompt's tokens (with logprobs >= 0)
+    bool ignore_eos;      // the model's end ids do not stop (and are generated like any other)
+    bool special_text;    // detok.h
+    int logprobs;         // -1: none; 0 .. LOGPROBS_MAX: the token's own and that many best
+    bool prompt_logprobs; // the same for the prompt's tokens (with logprobs >= 0)
 };
 
 enum gen_state { GEN_QUEUED, GEN_RUNNING, GEN_DONE, GEN_FAILED }; // the last two are final
@@ -57,12 +57,12 @@ struct gen_token {
 struct gen_status {
     enum gen_state state;
     enum gen_finish finish;
-    int stop_id;               // the id that ended it, or -1
-    int stop;                  // index of the stop string that ended it, or -1
-    int n_prompt, n_output;    // tokens computed; n_output counts a final end token too
-    int n_cached;              // prompt tokens not computed
+    int stop_id;            // the id that ended it, or -1
+    int stop;               // index of the stop string that ended it, or -1
+    int n_prompt, n_output; // tokens computed; n_output counts a final end token too
+    int n_cached;           // prompt tokens not computed
     int64_t submitted_ns, started_ns, first_ns, last_ns; // clock_ns; 0: not yet
-    struct err err;            // GEN_FAILED
+    struct err err;                                      // GEN_FAILED
 };
 
 // What a reader has seen so far; all-zero at the start.

@@ -20,7 +20,7 @@ struct config {
     int num_attention_heads, num_key_value_heads, head_dim;
     int linear_num_key_heads, linear_num_value_heads, linear_key_head_dim, linear_value_head_dim;
     int max_position_embeddings;
-    int rotary_dim;            // head_dim * partial_rotary_factor
+    int rotary_dim; // head_dim * partial_rotary_factor
     float rope_theta, rms_norm_eps;
     bool tie_word_embeddings;
     bool full_attention[MODEL_LAYERS_MAX]; // layer_types[i] == "full_attention"
@@ -31,24 +31,24 @@ struct config {
 };
 
 struct model_options {
-    enum dtype dtype;   // F32, BF16, INT8: of the large matrices
-    int context_max;    // tokens a sequence may reach; <= max_position_embeddings; 0: that
-    int batch_tokens;   // most tokens of one step
-    int batch_rows;     // most rows of logits of one step (sampled rows + prompt_logprobs rows)
-    int sequences_max;  // state slots
-    size_t kv_bytes;    // budget of the page pool; 0: sequences_max * context_max, at most 1/4 of RAM
-    int chunk;          // delta rule: 16, 32, 64, 128
+    enum dtype dtype;  // F32, BF16, INT8: of the large matrices
+    int context_max;   // tokens a sequence may reach; <= max_position_embeddings; 0: that
+    int batch_tokens;  // most tokens of one step
+    int batch_rows;    // most rows of logits of one step (sampled rows + prompt_logprobs rows)
+    int sequences_max; // state slots
+    size_t kv_bytes; // budget of the page pool; 0: sequences_max * context_max, at most 1/4 of RAM
+    int chunk;       // delta rule: 16, 32, 64, 128
     struct inverse inverse;
     int residual_every; // 0: off; else every n-th chunk's inverse is checked and reported
 };
 
 // The memory plan, bytes; printed at start and by --check.
 struct model_memory {
-    size_t weights;   // allocated here
-    size_t mapped;    // used from the mapped file as they are
-    size_t kv_pages;  // pool of n_pages
-    size_t state;     // recurrent + convolution, all slots
-    size_t scratch;   // activations of the largest step
+    size_t weights;  // allocated here
+    size_t mapped;   // used from the mapped file as they are
+    size_t kv_pages; // pool of n_pages
+    size_t state;    // recurrent + convolution, all slots
+    size_t scratch;  // activations of the largest step
     int n_pages, n_slots;
     size_t kv_bytes_per_token, state_bytes_per_sequence;
     int64_t n_params;
@@ -59,7 +59,7 @@ struct model;
 // One step: prefill spans first, then decode spans (ops.h). All arrays are host memory, read during
 // the call only.
 struct step {
-    const int *ids;  // [batch.t]
+    const int *ids; // [batch.t]
     struct batch batch;
     const int *rows; // [n_rows] tokens whose logits are wanted: rows of prompt_logprobs first
     int n_rows;

@@ -15,11 +15,11 @@ enum { TENSOR_DIMS_MAX = 8 };
 
 struct tensor {
     const char *name;
-    const char *dtype_text;     // as the file says it: "BF16"
-    int dtype;                  // enum dtype, or -1 for one this server has no use for
+    const char *dtype_text; // as the file says it: "BF16"
+    int dtype;              // enum dtype, or -1 for one this server has no use for
     int n_dims;
     int64_t dims[TENSOR_DIMS_MAX];
-    const void *data;           // into the mapping
+    const void *data; // into the mapping
     size_t bytes;
 };
 
@@ -33,7 +33,7 @@ const struct tensor *safetensors_at(const struct safetensors *st, size_t i);
 const struct tensor *safetensors_find(const struct safetensors *st, const char *name); // or NULL
 
 // As safetensors_open, over bytes in memory (the fuzz target's door); data is borrowed.
-struct safetensors *safetensors_parse(const void *data, size_t n, const char *path, struct err *e)
-    MUST_USE;
+struct safetensors *safetensors_parse(const void *data, size_t n, const char *path,
+                                      struct err *e) MUST_USE;
 
 #endif

@@ -14,8 +14,8 @@ enum template_thinking { TEMPLATE_THINK_DEFAULT, TEMPLATE_THINK_ON, TEMPLATE_THI
 
 // The model sizes differ only in what an unset enable_thinking means.
 struct template_options {
-    enum template_thinking thinking;   // chat_template_kwargs.enable_thinking
-    bool thinking_by_default;          // 4B and up: true; 0.8B, 2B and the bundled model: false
+    enum template_thinking thinking; // chat_template_kwargs.enable_thinking
+    bool thinking_by_default;        // 4B and up: true; 0.8B, 2B and the bundled model: false
     bool add_generation_prompt;
 };
 

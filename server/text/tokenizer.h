@@ -28,7 +28,8 @@ struct tokenizer *tokenizer_parse(const char *json, size_t n, const char *config
 void tokenizer_destroy(struct tokenizer *tk); // NULL is fine
 
 enum tokenizer_flags {
-    TOKENIZER_SPECIAL = 1, // added tokens in the text are taken as tokens (the `tokenizers` default)
+    TOKENIZER_SPECIAL =
+        1, // added tokens in the text are taken as tokens (the `tokenizers` default)
 };
 
 // Append the ids of n bytes of UTF-8. Linear time whatever the text. Fails with ERR_BAD_REQUEST when
@@ -42,8 +43,9 @@ int tokenizer_count(const struct tokenizer *tk); // ids are 0 .. count - 1; hole
 // as the tokenizer. A token's bytes need not be UTF-8 on their own.
 const char *tokenizer_bytes(const struct tokenizer *tk, int id, size_t *n);
 bool tokenizer_is_added(const struct tokenizer *tk, int id);
-bool tokenizer_is_special(const struct tokenizer *tk, int id); // left out of decoded text
+bool tokenizer_is_special(const struct tokenizer *tk, int id);     // left out of decoded text
 int tokenizer_find(const struct tokenizer *tk, const char *token); // an added token's id, or -1
-const char *tokenizer_config_json(const struct tokenizer *tk); // tokenizer_config.json's text or NULL
+const char *
+tokenizer_config_json(const struct tokenizer *tk); // tokenizer_config.json's text or NULL
 
 #endif

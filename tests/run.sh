@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# run.sh - installs what is missing, builds and runs every test; what CI runs. Steps go on after a
+# failure; the last lines say what failed and what was skipped, and why.
+#   tests/run.sh [step...]   only these steps: style gcc clients clang asan tsan fuzz
+set -uo pipefail
+cd "$(dirname "$0")/.."
+source deploy/packages.sh
+
+steps=("$@")
+[ ${#steps[@]} -gt 0 ] || steps=(style gcc clients clang asan tsan fuzz)
+passed=0 failed=0 skipped=0 report=()
+mkdir -p build
+
+# count LOG: add a finished program's own closing counts, if it prints the plain line.
+count() {
+    local line
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$1" | tail -n 1)
+    [ -n "$line" ] || line="1 passed, 0 failed"
+    passed=$((passed + $(sed -E 's/^([0-9]+) passed.*/\1/' <<<"$line")))
+    skipped=$((skipped + $(grep -oE '[0-9]+ skipped' <<<"$line" | grep -oE '[0-9]+' || echo 0)))
+}
+
+# check NAME COMMAND...: one step's part; its output goes to build/logs and is shown on failure.
+check() {
+    local name=$1 log start=$SECONDS
+    shift
+    mkdir -p build/logs
+    log=build/logs/${name// /_}.log
+    printf '%-44s' "$name"
+    if "$@" >"$log" 2>&1; then
+        count "$log"
+        echo "ok   $((SECONDS - start)) s"
+    else
+        failed=$((failed + 1))
+        report+=("$name")
+        echo "FAIL $((SECONDS - start)) s"
+        tail -n 60 "$log" | sed 's/^/    /'
+    fi
+    grep -hE '^(skip|SKIP)' "$log" | sort -u | sed 's/^/    /'
+}
+
+# suite PRESET: configure, build, run everything CTest knows; counts CTest's cases.
+suite() {
+    check "$1 build" bash -c "cmake --preset $1 && cmake --build --preset $1"
+    [ -e "build/$1/build.ninja" ] || return
+    check "$1 tests" bash -c "ctest --preset $1 --output-junit junit.xml -j 2; code=\$?
+        sed -nE 's/.*tests=\"([0-9]+)\".*/tests \1/p; s/.*failures=\"([0-9]+)\".*/failures \1/p; s/.*skipped=\"([0-9]+)\".*/skipped \1/p' build/$1/junit.xml 2>/dev/null | sort -u | awk '{v[\$1]=\$2} END{print v[\"tests\"]-v[\"failures\"]-v[\"skipped\"] \" passed, \" v[\"failures\"]+0 \" failed, \" v[\"skipped\"]+0 \" skipped\"}'
+        exit \$code"
+}
+
+venv() {
+    [ -x .venv/bin/python ] || python3 -m venv .venv || return 1
+    .venv/bin/python -m pip install -q --disable-pip-version-check -r tests/requirements.txt
+}
+
+clients() {
+    check "python packages" venv
+    check "openai client" tests/clients/run.sh build/dev/deltaserve
+    check "tokenizer against the tokenizers library" \
+        .venv/bin/python tests/text/tokenizer_parity.py --tool build/dev/tokenize_tool
+}
+
+fuzz() {
+    check "fuzz build" bash -c "cmake --preset fuzz && cmake --build --preset fuzz"
+    local target name
+    for target in tests/fuzz/*.c; do
+        name=$(basename "$target" .c)
+        mkdir -p "build/fuzz/found/$name"
+        check "fuzz $name" "build/fuzz/fuzz_$name" -max_total_time=8 -timeout=10 -rss_limit_mb=4096 \
+            -artifact_prefix="build/fuzz/found/$name-" "build/fuzz/found/$name" "tests/fuzz/corpus/$name"
+    done
+}
+
+need "${BUILD_PACKAGES[@]}" libcriterion-dev clang clang-format libclang-rt-14-dev libomp-dev llvm \
+    universal-ctags python3 python3-venv curl jq ca-certificates || exit 1
+for step in "${steps[@]}"; do
+    echo "== $step"
+    case $step in
+    style) check "style" python3 tools/check_style.py ;;
+    gcc) suite dev ;;
+    clients) clients ;;
+    clang | asan | tsan) suite "$step" ;;
+    fuzz) fuzz ;;
+    *) echo "run.sh: there is no step '$step'" >&2; exit 2 ;;
+    esac
+done
+echo "took $((SECONDS / 60)) min $((SECONDS % 60)) s"
+echo "not run here: the CUDA backend (there is none in this tree yet)"
+for name in "${report[@]+"${report[@]}"}"; do echo "failed: $name"; done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
