@@ -233,8 +233,17 @@ struct logprobs_args {
     X(embed)                                                                                       \
     X(rmsnorm)                                                                                     \
     X(linear)                                                                                      \
-    X(attn_prep) X(attention) X(conv) X(delta_rule) X(tri_inverse) X(quantize) X(gated_norm)       \
-        X(silu_mul) X(gather) X(sample) X(logprobs)
+    X(attn_prep)                                                                                   \
+    X(attention)                                                                                   \
+    X(conv)                                                                                        \
+    X(delta_rule)                                                                                  \
+    X(tri_inverse)                                                                                 \
+    X(quantize)                                                                                    \
+    X(gated_norm)                                                                                  \
+    X(silu_mul)                                                                                    \
+    X(gather)                                                                                      \
+    X(sample)                                                                                      \
+    X(logprobs)
 
 struct dev; // a backend's own
 
