@@ -1,0 +1,194 @@
+// ops_cpu.c - the CPU's table of operations: opening, memory, failures. Each operation has its own
+// file; each of its instruction-set variants too.
+#include <cpuid.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu.h"
+
+enum { ALIGN = 64 };
+
+// Rounded up to ALIGN, or 0 when that does not fit.
+static size_t round_up(size_t bytes)
+{
+    size_t sum;
+    if (__builtin_add_overflow(bytes, ALIGN - 1, &sum))
+        return 0;
+    return sum & ~(size_t)(ALIGN - 1);
+}
+
+// F16C has no name in __builtin_cpu_supports of every compiler we build with.
+static bool has_f16c(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+
+static void find_isa(struct cpu *cpu)
+{
+    __builtin_cpu_init();
+    cpu->isa = CPU_BASE;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c())
+        cpu->isa = CPU_AVX2;
+    if (cpu->isa == CPU_AVX2 && __builtin_cpu_supports("avx512f") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq")) {
+        cpu->isa = CPU_AVX512;
+        cpu->vnni = __builtin_cpu_supports("avx512vnni");
+        cpu->bf16 = __builtin_cpu_supports("avx512bf16");
+    }
+}
+
+static int count_threads(int wanted)
+{
+#ifdef _OPENMP
+    int n = wanted ? wanted : omp_get_num_procs();
+    return n < CPU_THREADS_MAX ? n : CPU_THREADS_MAX;
+#else
+    (void)wanted;
+    return 1;
+#endif
+}
+
+static struct dev *cpu_open(const struct dev_options *o, char *why, size_t why_size)
+{
+    if (o->index != 0) {
+        snprintf(why, why_size, "cpu device %d does not exist; the only index is 0", o->index);
+        return NULL;
+    }
+    if (o->threads < 0) {
+        snprintf(why, why_size, "threads %d is negative; use 0 for all cores", o->threads);
+        return NULL;
+    }
+    struct cpu *cpu = calloc(1, sizeof *cpu);
+    if (!cpu) {
+        snprintf(why, why_size, "out of memory opening the cpu device");
+        return NULL;
+    }
+    find_isa(cpu);
+    cpu->threads = count_threads(o->threads);
+    cpu->scratch_max = o->scratch_bytes;
+    return (struct dev *)cpu;
+}
+
+static void cpu_close(struct dev *dev)
+{
+    if (!dev)
+        return;
+    struct cpu *cpu = cpu_of(dev);
+    if (cpu->linear_free)
+        cpu->linear_free(cpu->linear);
+    for (int i = 0; i < CPU_SLOTS; i++)
+        free(cpu->scratch[i].p);
+    free(cpu);
+}
+
+static void *cpu_alloc(struct dev *dev, size_t bytes)
+{
+    (void)dev;
+    size_t size = round_up(bytes ? bytes : 1);
+    void *p = size ? aligned_alloc(ALIGN, size) : NULL;
+    if (p)
+        memset(p, 0, size);
+    return p;
+}
+
+static void cpu_release(struct dev *dev, void *p)
+{
+    (void)dev;
+    free(p);
+}
+
+static void cpu_copy(struct dev *dev, void *dst, const void *src, size_t bytes)
+{
+    (void)dev;
+    memcpy(dst, src, bytes);
+}
+
+static const void *cpu_borrow(struct dev *dev, const void *host, size_t bytes)
+{
+    (void)dev;
+    (void)bytes;
+    return host;
+}
+
+static int cpu_sync(struct dev *dev, char *why, size_t why_size)
+{
+    struct cpu *cpu = cpu_of(dev);
+    if (!cpu->failed)
+        return 0;
+    snprintf(why, why_size, "%s", cpu->failure);
+    cpu->failed = false;
+    return -1;
+}
+
+static void cpu_describe(struct dev *dev, char *text, size_t size)
+{
+    const struct cpu *cpu = cpu_of(dev);
+    bool full = cpu->isa == CPU_AVX512;
+    snprintf(text, size, "cpu, %s%s%s, %d thread%s", cpu_isa_name(cpu->isa),
+             full && cpu->vnni ? " vnni" : "", full && cpu->bf16 ? " bf16" : "", cpu->threads,
+             cpu->threads == 1 ? "" : "s");
+}
+
+void *cpu_scratch(struct dev *dev, int slot, size_t bytes)
+{
+    struct cpu *cpu = cpu_of(dev);
+    if (bytes <= cpu->scratch[slot].bytes)
+        return cpu->scratch[slot].p;
+    size_t size = round_up(bytes), others = cpu->scratch_bytes - cpu->scratch[slot].bytes, all;
+    if (!size || __builtin_add_overflow(others, size, &all) ||
+        (cpu->scratch_max && all > cpu->scratch_max)) {
+        cpu_fail(dev, "scratch: %zu bytes wanted beside %zu, the limit is %zu", bytes, others,
+                 cpu->scratch_max);
+        return NULL;
+    }
+    void *p = aligned_alloc(ALIGN, size);
+    if (!p) {
+        cpu_fail(dev, "scratch: no memory for %zu bytes", size);
+        return NULL;
+    }
+    free(cpu->scratch[slot].p);
+    cpu->scratch[slot].p = p;
+    cpu->scratch[slot].bytes = size;
+    cpu->scratch_bytes = all;
+    return p;
+}
+
+void cpu_fail(struct dev *dev, const char *format, ...)
+{
+    struct cpu *cpu = cpu_of(dev);
+    va_list args;
+    va_start(args, format);
+#pragma omp critical(cpu_fail)
+    if (!cpu->failed) {
+        cpu->failed = true;
+        vsnprintf(cpu->failure, sizeof cpu->failure, format, args);
+    }
+    va_end(args);
+}
+
+const char *cpu_isa_name(enum cpu_isa isa)
+{
+    static const char *const NAMES[] = {
+        [CPU_BASE] = "base", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512"};
+    return NAMES[isa];
+}
+
+const struct ops ops_cpu = {.name = "cpu",
+                            .open = cpu_open,
+                            .close = cpu_close,
+                            .alloc = cpu_alloc,
+                            .release = cpu_release,
+                            .upload = cpu_copy,
+                            .download = cpu_copy,
+                            .sync = cpu_sync,
+                            .borrow = cpu_borrow,
+                            .describe = cpu_describe,
+#define X(op) .op = cpu_##op,
+                            OPS(X)
+#undef X
+};
