@@ -1,0 +1,344 @@
+// ops_check.c - the runner of the operations' cases: check, poison, repeat, perf, inverse.
+//
+// Usage: ops_check [check|poison|repeat|perf] [operation]    ops_check inverse
+// check (the default) runs check, poison and repeat. Exit 1 on any failure; the last line is
+// "N passed, N failed". One process, so that a device is opened once.
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "check_buffers.h"
+#include "cpu.h"
+
+enum { MODE_CHECK = 1, MODE_POISON = 2, MODE_REPEAT = 4, MODE_PERF = 8 };
+
+struct entry {
+    const char *name;
+    const struct op_check *check;
+    void (*run)(struct check_case *c);
+};
+
+#define X(op)                                                                                      \
+    static void run_##op(struct check_case *c)                                                     \
+    {                                                                                              \
+        c->ops->op(c->dev, &c->args.op);                                                           \
+    }
+OPS(X)
+#undef X
+
+static const struct entry ENTRIES[] = {
+#define X(op) {#op, &check_##op, run_##op},
+    OPS(X)
+#undef X
+};
+enum { N_ENTRIES = sizeof ENTRIES / sizeof *ENTRIES };
+
+static int n_passed, n_failed;
+
+bool check_true(bool ok, const char *format, ...)
+{
+    if (ok) {
+        n_passed++;
+        return true;
+    }
+    n_failed++;
+    va_list args;
+    va_start(args, format);
+    printf("FAILED ");
+    vprintf(format, args);
+    printf("\n");
+    va_end(args);
+    return false;
+}
+
+// Every output's device side, in the order of the list; free with free_images.
+struct images {
+    void *p[32];
+    int n;
+};
+
+static void free_images(struct images *s)
+{
+    for (int i = 0; i < s->n; i++)
+        free(s->p[i]);
+    s->n = 0;
+}
+
+static void take_images(struct check_case *c, struct images *s)
+{
+    s->n = 0;
+    for (struct check_buf *b = c->bufs; b; b = b->next) {
+        if (s->n == (int)(sizeof s->p / sizeof *s->p))
+            abort();
+        s->p[s->n++] = check_download(c, b);
+    }
+}
+
+static void sync_case(struct check_case *c, const char *label)
+{
+    char why[256];
+    if (c->ops->sync(c->dev, why, sizeof why))
+        check_true(false, "%s: the device reports: %s", label, why);
+}
+
+static void run_fresh(struct check_case *c, const struct entry *e, const char *label)
+{
+    check_upload(c);
+    e->run(c);
+    sync_case(c, label);
+}
+
+static bool same_kind(double got, double want)
+{
+    if (isnan(want) || isnan(got))
+        return isnan(want) && isnan(got);
+    return (isinf(want) || isinf(got)) ? got == want : true;
+}
+
+static void compare(const struct check_buf *b, const void *data, const char *label)
+{
+    double squares = 0, norm = 0, worst = 0;
+    size_t at = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        double got = check_load(data, b->type, i), want = b->want[i];
+        if (!same_kind(got, want)) {
+            check_true(false, "%s: %s[%zu] is %g, want %g", label, b->name, i, got, want);
+            return;
+        }
+        if (!isfinite(want))
+            continue;
+        double d = fabs(got - want), over = d - (b->limit.abs + b->limit.rel * fabs(want));
+        squares += d * d;
+        norm += want * want;
+        if (over > worst) {
+            worst = over;
+            at = i;
+        }
+    }
+    check_true(worst == 0, "%s: %s[%zu] is %.9g, want %.9g (abs %g, rel %g: %s)", label, b->name,
+               at, check_load(data, b->type, at), b->want[at], b->limit.abs, b->limit.rel,
+               b->limit.why);
+    check_true(squares <= b->limit.nmse * norm, "%s: %s: nmse %.3g, limit %.3g (%s)", label,
+               b->name, squares / norm, b->limit.nmse, b->limit.why);
+}
+
+static void check_values(struct check_case *c, const struct images *s, const char *label)
+{
+    int i = 0;
+    for (struct check_buf *b = c->bufs; b; b = b->next, i++)
+        if (b->role != CHECK_INPUT)
+            compare(b, (const char *)s->p[i] + CHECK_GUARD, label);
+}
+
+static void check_surroundings(struct check_case *c, const struct images *s, const char *label)
+{
+    int i = 0;
+    for (struct check_buf *b = c->bufs; b; b = b->next, i++) {
+        const char *data = (const char *)s->p[i] + CHECK_GUARD;
+        check_true(check_guards(b, s->p[i]), "%s: wrote outside %s", label, b->name);
+        if (b->role == CHECK_INPUT)
+            check_true(!memcmp(data, b->host, b->n * dtype_bytes(b->type)),
+                       "%s: changed its input %s", label, b->name);
+        else
+            for (size_t k = 0; k < b->n; k++)
+                if (isnan(check_load(data, b->type, k)) && !isnan(b->want[k])) {
+                    check_true(false, "%s: %s[%zu] is NaN or unset", label, b->name, k);
+                    break;
+                }
+    }
+}
+
+static void check_same(struct check_case *c, const struct images *s, const char *label)
+{
+    struct images again;
+    take_images(c, &again);
+    int i = 0;
+    for (struct check_buf *b = c->bufs; b; b = b->next, i++) {
+        size_t bytes = b->n * dtype_bytes(b->type), at = 0;
+        const char *one = (const char *)s->p[i] + CHECK_GUARD;
+        const char *two = (const char *)again.p[i] + CHECK_GUARD;
+        while (at < bytes && one[at] == two[at])
+            at++;
+        at /= dtype_bytes(b->type);
+        check_true(at * dtype_bytes(b->type) == bytes, "%s: %s[%zu] differs: %.9g, %.9g", label,
+                   b->name, at, at < b->n ? check_load(one, b->type, at) : 0,
+                   at < b->n ? check_load(two, b->type, at) : 0);
+    }
+    free_images(&again);
+}
+
+static void check_repeat(struct check_case *c, const struct entry *e, const struct images *s,
+                         const char *label)
+{
+    char text[320];
+    snprintf(text, sizeof text, "%s: second run", label);
+    run_fresh(c, e, text);
+    check_same(c, s, text);
+
+    struct cpu *cpu = cpu_of(c->dev);
+    const int threads = cpu->threads;
+    cpu->threads = threads == 1 ? 3 : 1;
+    snprintf(text, sizeof text, "%s: %d threads", label, cpu->threads);
+    run_fresh(c, e, text);
+    check_same(c, s, text);
+    cpu->threads = threads;
+
+    if (!e->check->part) {
+        check_true(e->check->part_why != NULL, "%s: neither part nor part_why", e->name);
+        return;
+    }
+    snprintf(text, sizeof text, "%s: in parts", label);
+    const union check_args whole = c->args;
+    check_upload(c);
+    for (int i = 0; e->check->part(c, i); i++) {
+        e->run(c);
+        c->args = whole;
+    }
+    c->args = whole;
+    sync_case(c, text);
+    check_same(c, s, text);
+}
+
+static void check_variant(struct check_case *c, const struct entry *e, int modes)
+{
+    char label[256];
+    struct images s;
+    snprintf(label, sizeof label, "%s %s (%s)", e->name, c->name,
+             cpu_isa_name(cpu_of(c->dev)->isa));
+    run_fresh(c, e, label);
+    take_images(c, &s);
+    if (modes & MODE_CHECK)
+        check_values(c, &s, label);
+    if (modes & MODE_POISON)
+        check_surroundings(c, &s, label);
+    if (modes & MODE_REPEAT)
+        check_repeat(c, e, &s, label);
+    free_images(&s);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// Seconds of one run: the median of as many as fit in a third of a second, after a warm-up.
+static double time_case(struct check_case *c, const struct entry *e)
+{
+    enum { RUNS_MAX = 301 };
+    double times[RUNS_MAX];
+    run_fresh(c, e, c->name);
+    int n = 0;
+    for (double start = now(); n < RUNS_MAX && (n < 5 || now() - start < 0.3); n++) {
+        double t = now();
+        e->run(c);
+        sync_case(c, c->name);
+        times[n] = now() - t;
+    }
+    qsort(times, (size_t)n, sizeof *times, by_value);
+    return times[n / 2];
+}
+
+static void perf_variant(struct check_case *c, const struct entry *e)
+{
+    if (c->flops <= 0 && c->bytes <= 0)
+        return;
+    const int threads = cpu_of(c->dev)->threads;
+    double t = time_case(c, e);
+    double memory = c->bytes > 0 ? c->bytes / ceiling_bandwidth((size_t)c->bytes, threads) : 0;
+    double math = c->flops > 0 ? c->flops / ceiling_flops(threads) : 0;
+    double floor = fmax(memory, math);
+    printf("%-12s %-44s %-7s %10.1f us %8.2f GB/s %8.2f GFLOP/s  floor %9.1f us (%s) %6.2fx\n",
+           e->name, c->name, cpu_isa_name(cpu_of(c->dev)->isa), t * 1e6, c->bytes / t * 1e-9,
+           c->flops / t * 1e-9, floor * 1e6, memory > math ? "memory" : "math", t / floor);
+}
+
+static void run_entry(const struct ops *ops, struct dev *dev, const struct entry *e, int modes)
+{
+    struct cpu *cpu = cpu_of(dev);
+    const enum cpu_isa best = cpu->isa;
+    for (int i = 0; i < e->check->n_cases; i++) {
+        struct check_case c = {.ops = ops, .dev = dev, .random = (uint64_t)i + 1};
+        e->check->make(&c, i);
+        if (modes & MODE_PERF) {
+            perf_variant(&c, e);
+        } else {
+            for (int isa = CPU_BASE; isa <= (int)best; isa++) {
+                cpu->isa = (enum cpu_isa)isa;
+                check_variant(&c, e, modes);
+            }
+            cpu->isa = best;
+        }
+        check_case_free(&c);
+    }
+    if (e->check->extra && (modes & MODE_CHECK))
+        e->check->extra(ops, dev);
+}
+
+static int run_all(const struct ops *ops, struct dev *dev, const char *only, int modes)
+{
+    int found = 0;
+    for (int i = 0; i < N_ENTRIES; i++) {
+        const struct entry *e = &ENTRIES[i];
+        if (only && strcmp(only, e->name))
+            continue;
+        found++;
+        int failed = n_failed, passed = n_passed;
+        if (!e->check) {
+            check_true(false, "%s: no case file tests/kernels/%s.c", e->name, e->name);
+            continue;
+        }
+        run_entry(ops, dev, e, modes);
+        if (!(modes & MODE_PERF))
+            printf("%-12s %3d cases, %6d passed, %d failed\n", e->name, e->check->n_cases,
+                   n_passed - passed, n_failed - failed);
+    }
+    if (!found) {
+        printf("no operation is named '%s'\n", only);
+        return 1;
+    }
+    if (!(modes & MODE_PERF))
+        printf("%d passed, %d failed\n", n_passed, n_failed);
+    return n_failed != 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int modes;
+    } MODES[] = {{"check", MODE_CHECK | MODE_POISON | MODE_REPEAT},
+                 {"poison", MODE_POISON},
+                 {"repeat", MODE_REPEAT},
+                 {"perf", MODE_PERF}};
+    const char *mode = argc > 1 ? argv[1] : "check", *only = argc > 2 ? argv[2] : NULL;
+    char text[256];
+    struct dev *dev = ops_cpu.open(&(struct dev_options){0}, text, sizeof text);
+    if (!dev) {
+        printf("ops_check: %s\n", text);
+        return 1;
+    }
+    ops_cpu.describe(dev, text, sizeof text);
+    printf("%s\n", text);
+    int status = 2;
+    if (!strcmp(mode, "inverse"))
+        status = inverse_table(&ops_cpu, dev);
+    for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++)
+        if (!strcmp(mode, MODES[i].name))
+            status = run_all(&ops_cpu, dev, only, MODES[i].modes);
+    if (status == 2)
+        printf("usage: ops_check [check|poison|repeat|perf] [operation] | ops_check inverse\n");
+    ops_cpu.close(dev);
+    return status;
+}
