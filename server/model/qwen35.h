@@ -32,7 +32,8 @@ struct config {
 
 struct model_options {
     enum dtype dtype;  // F32, BF16, INT8: of the large matrices
-    int context_max;   // tokens a sequence may reach; <= max_position_embeddings; 0: that
+    int context_max;   // tokens a sequence may reach; <= max_position_embeddings; 0: that, or what
+                       // the page pool holds if it is less
     int batch_tokens;  // most tokens of one step
     int batch_rows;    // most rows of logits of one step (sampled rows + prompt_logprobs rows)
     int sequences_max; // state slots
@@ -56,6 +57,11 @@ struct model_memory {
 
 struct model;
 
+// Where a checkpoint's files are: dir itself when it holds config.json, or the snapshot that refs/main
+// names when dir is a models--ORG--NAME folder of a Hugging Face cache. The tokenizer's files are in the
+// same place. ERR_NOT_FOUND when there is no config.json; size is of out, in bytes. Any thread.
+int model_directory(const char *dir, char *out, size_t size, struct err *e) MUST_USE;
+
 // One step: prefill spans first, then decode spans (ops.h). All arrays are host memory, read during
 // the call only.
 struct step {
@@ -69,8 +75,10 @@ struct step {
 
 // Load a directory (or Hugging Face cache snapshot): config.json, generation_config.json if there,
 // model.safetensors or its shards. Every dtype, shape and offset is checked against the config; the
-// error names file, tensor, found and expected. progress may be NULL; it is called with the bytes
-// loaded so far. ERR_BAD_REQUEST for a wrong file, ERR_TOO_LARGE when memory is out.
+// error names file, tensor, found and expected. dir as model_directory takes it. progress may be NULL;
+// it is called with the bytes loaded so far. ERR_BAD_REQUEST for a wrong file, ERR_NOT_FOUND for a
+// missing one, ERR_TOO_LARGE when the plan does not fit this machine's memory or memory is out. ops and
+// dev stay the caller's and must outlive the model.
 struct model *model_load(const char *dir, const struct model_options *o, const struct ops *ops,
                          struct dev *dev, void (*progress)(void *ud, size_t done, size_t all),
                          void *ud, struct err *e) MUST_USE;

@@ -1,0 +1,121 @@
+// forward.c - one step through the model: the loop over layers. Prefill and decode are the same call
+// with other numbers. Source: Qwen3_5TextModel.
+#include <string.h>
+
+#include "qwen35_model.h"
+
+// A step that breaks a limit is the planner's bug, never a client's.
+static void check_step(const struct model *m, const struct step *s)
+{
+    const struct batch *b = &s->batch;
+    CHECK(b->t >= 1 && b->t <= m->options.batch_tokens && b->t_prefill <= b->t);
+    CHECK(b->n_spans >= 1 && b->n_spans <= m->options.sequences_max);
+    CHECK(b->pages_max >= 1 && b->pages_max <= model_pages_max(m));
+    CHECK(s->n_rows >= 0 && s->n_rows <= m->options.batch_rows && s->n_gemm_rows <= s->n_rows);
+    for (int i = 0; i < b->t; i++)
+        CHECK(s->ids[i] >= 0 && s->ids[i] < m->config.vocab_size);
+    for (int i = 0; i < s->n_rows; i++)
+        CHECK(s->rows[i] >= 0 && s->rows[i] < b->t);
+    int t = 0;
+    for (int i = 0; i < b->n_spans; t += b->spans[i++].t) {
+        const struct span *span = &b->spans[i];
+        CHECK(span->t >= 1 && span->t0 == t);
+        CHECK(span->t <= (span->decode ? b->t : b->t_prefill) - t);
+        CHECK(!span->decode || t >= b->t_prefill);
+        CHECK(span->slot >= 0 && span->slot < m->memory.n_slots);
+        CHECK(span->pos0 >= 0 && span->pos0 <= m->options.context_max - span->t);
+        int n_pages = (span->pos0 + span->t + PAGE_TOKENS - 1) / PAGE_TOKENS;
+        CHECK(n_pages <= b->pages_max);
+        for (int j = 0; j < n_pages; j++) {
+            int page = b->pages[(size_t)i * (size_t)b->pages_max + (size_t)j];
+            CHECK(page >= 0 && page < m->memory.n_pages);
+        }
+    }
+    CHECK(t == b->t);
+}
+
+// The step's arrays in device memory.
+static struct batch upload_step(struct model *m, const struct step *s)
+{
+    struct batch b = s->batch;
+    size_t spans = (size_t)b.n_spans, pages = spans * (size_t)b.pages_max;
+    m->ops->upload(m->dev, m->scratch.ids, s->ids, (size_t)b.t * sizeof(int));
+    m->ops->upload(m->dev, m->scratch.spans, b.spans, spans * sizeof(struct span));
+    m->ops->upload(m->dev, m->scratch.pages, b.pages, pages * sizeof(int));
+    if (s->n_rows)
+        m->ops->upload(m->dev, m->scratch.rows, s->rows, (size_t)s->n_rows * sizeof(int));
+    b.spans = m->scratch.spans;
+    b.pages = m->scratch.pages;
+    return b;
+}
+
+// x += add; h = norm(x)
+static void normalise(struct model *m, const float *w, const void *add, int t)
+{
+    m->ops->rmsnorm(m->dev, &(struct rmsnorm_args){.y = m->scratch.h,
+                                                   .x = m->scratch.x,
+                                                   .add = add,
+                                                   .w = w,
+                                                   .t = t,
+                                                   .n = m->config.hidden_size,
+                                                   .eps = m->config.rms_norm_eps});
+}
+
+static void pick_rows(struct model *m, void *y, const void *x, int n_rows)
+{
+    m->ops->gather(
+        m->dev,
+        &(struct gather_args){
+            .y = y, .x = x, .rows = m->scratch.rows, .n_rows = n_rows, .n = m->config.hidden_size});
+}
+
+// Norm and head of the rows that are wanted; the last layer's y is not in x yet.
+static void head(struct model *m, const struct step *s)
+{
+    struct scratch *p = &m->scratch;
+    pick_rows(m, p->rows_x, p->x, s->n_rows);
+    pick_rows(m, p->rows_y, p->y, s->n_rows);
+    m->ops->rmsnorm(m->dev, &(struct rmsnorm_args){.y = p->rows_x,
+                                                   .x = p->rows_x,
+                                                   .add = p->rows_y,
+                                                   .w = m->norm,
+                                                   .t = s->n_rows,
+                                                   .n = m->config.hidden_size,
+                                                   .eps = m->config.rms_norm_eps});
+    m->ops->linear(m->dev, &(struct linear_args){.y = p->logits,
+                                                 .x = p->rows_x,
+                                                 .w = m->lm_head,
+                                                 .t = s->n_rows,
+                                                 .t_gemm = s->n_gemm_rows});
+}
+
+int model_forward(struct model *m, const struct step *s, struct err *e)
+{
+    check_step(m, s);
+    const struct batch b = upload_step(m, s);
+    struct scratch *p = &m->scratch;
+    m->ops->embed(
+        m->dev, &(struct embed_args){.y = p->x, .ids = p->ids, .table = m->embed_tokens, .t = b.t});
+    const void *add = NULL; // what the part before left to be added to x
+    for (int i = 0; i < m->config.num_hidden_layers; i++, add = p->y) {
+        const struct layer *layer = &m->layers[i];
+        normalise(m, layer->input_layernorm, add, b.t);
+        if (layer->full_attention)
+            layer_attention(m, layer, &b);
+        else
+            layer_delta(m, layer, &b);
+        normalise(m, layer->post_attention_layernorm, p->y, b.t);
+        layer_mlp(m, layer, &b);
+    }
+    if (s->n_rows)
+        head(m, s);
+    char why[256];
+    if (m->ops->sync(m->dev, why, sizeof why))
+        return err_set(e, ERR_DEVICE, "the device failed in a step of %d tokens: %s", b.t, why);
+    return 0;
+}
+
+float *model_logits(struct model *m)
+{
+    return m->scratch.logits;
+}

@@ -1,0 +1,111 @@
+// load.c - from a directory to a model that is ready: files, plan, memory, weights. See qwen35.h.
+#define _GNU_SOURCE
+#include <unistd.h>
+
+#include "mem.h"
+#include "qwen35_model.h"
+
+static size_t physical_bytes(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
+    CHECK(pages > 0 && bytes > 0);
+    return (size_t)pages * (size_t)bytes;
+}
+
+static int allocate(struct model *m, struct err *e)
+{
+    const struct {
+        const char *name;
+        struct slab *slab;
+    } parts[] = {{"weights", &m->weights},
+                 {"KV pages", &m->kv},
+                 {"state", &m->state},
+                 {"scratch", &m->step}};
+    for (int i = 0; i < 4; i++) {
+        struct slab *s = parts[i].slab;
+        if (s->used && !(s->base = m->ops->alloc(m->dev, s->used)))
+            return err_set(e, ERR_TOO_LARGE,
+                           "the device has no %zu bytes for the model's %s; see the memory plan",
+                           s->used, parts[i].name);
+    }
+    memory_place(m);
+    return 0;
+}
+
+// Nothing of the files is needed once every weight is a copy.
+static void close_files(struct model *m)
+{
+    mem_free(m->bindings);
+    m->bindings = NULL;
+    m->n_bindings = 0;
+    if (!m->memory.mapped)
+        checkpoint_close(&m->checkpoint);
+}
+
+struct model *model_load(const char *dir, const struct model_options *o, const struct ops *ops,
+                         struct dev *dev, void (*progress)(void *ud, size_t done, size_t all),
+                         void *ud, struct err *e)
+{
+    char why[256];
+    struct model *m = mem_zero(1, sizeof *m);
+    m->options = *o;
+    m->ops = ops;
+    m->dev = dev;
+    if (checkpoint_open(&m->checkpoint, dir, e))
+        goto failed;
+    m->config = m->checkpoint.config;
+    if (weights_bind(m, e) || memory_plan(m, physical_bytes(), e) || allocate(m, e))
+        goto failed;
+    weights_fill(m, &(struct load_progress){progress, ud});
+    if (ops->sync(dev, why, sizeof why)) {
+        err_set(e, ERR_DEVICE, "the device failed while loading: %s", why);
+        goto failed;
+    }
+    close_files(m);
+    return m;
+failed:
+    model_destroy(m);
+    return NULL;
+}
+
+void model_destroy(struct model *m)
+{
+    if (!m)
+        return;
+    struct slab *const slabs[] = {&m->weights, &m->kv, &m->state, &m->step};
+    for (int i = 0; i < 4; i++)
+        if (slabs[i]->base)
+            m->ops->release(m->dev, slabs[i]->base);
+    checkpoint_close(&m->checkpoint);
+    mem_free(m->bindings);
+    mem_free(m->layers);
+    mem_free(m);
+}
+
+const struct config *model_config(const struct model *m)
+{
+    return &m->config;
+}
+
+const struct model_options *model_options(const struct model *m)
+{
+    return &m->options;
+}
+
+const struct model_memory *model_memory(const struct model *m)
+{
+    return &m->memory;
+}
+
+void model_inverse_report(struct model *m, struct inverse_report *out)
+{
+    m->ops->download(m->dev, out, m->report, sizeof *out);
+}
+
+void model_set_inverse(struct model *m, int chunk, struct inverse inverse)
+{
+    char why[256];
+    CHECK(!inverse_check(&inverse, chunk, why, sizeof why));
+    m->options.chunk = chunk;
+    m->options.inverse = inverse;
+}
