@@ -54,8 +54,6 @@ static int check_options(struct model *m, struct err *e)
     if (o->residual_every < 0)
         return err_set(e, ERR_BAD_REQUEST, "residual_every is %d; give 0 or more",
                        o->residual_every);
-    if (o->batch_rows > o->batch_tokens)
-        o->batch_rows = o->batch_tokens;
     return 0;
 }
 
