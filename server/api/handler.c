@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "json.h"
+#include "log.h"
 
 void reply_header(struct reply *r, const char *name, const char *value)
 {
@@ -55,6 +56,8 @@ void reply_error(struct reply *r, const struct err *e)
 {
     r->status = err_http(e->code);
     r->content_type = "application/json";
+    if (r->status == 500)
+        log_event(LOG_ERROR, "reply_failed", "code=%s text=\"%s\"", err_slug(e->code), e->text);
     if (retry_after(e->code))
         reply_header(r, "Retry-After", retry_after(e->code));
     buf_clear(&r->body);

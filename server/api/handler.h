@@ -53,7 +53,7 @@ struct reply {
 };
 
 // A handler validates everything before it returns: it fills r, or returns -1 with e and http sends
-// the error's JSON.
+// the error's JSON. On -1 nothing of r is used and gone is not called.
 typedef int handler_fn(void *server, struct request *q, struct reply *r, struct err *e);
 
 struct route {
