@@ -275,9 +275,21 @@ static void add_span(struct batcher *b, int k, int t0)
     } else {
         memcpy(b->ids + t0, g->params.prompt + g->n_done, (size_t)p->t * sizeof *b->ids);
     }
-    int n_pages = pages_for((int64_t)span->pos0 + span->t);
-    memcpy(b->step_pages + (size_t)k * (size_t)b->pages_max, g->pages,
-           (size_t)n_pages * sizeof *g->pages);
+}
+
+// The pages that the step's spans reach, in a table no wider than the longest of them needs.
+static void add_pages(struct batcher *b, struct batch *batch)
+{
+    batch->pages = b->step_pages;
+    for (int k = 0; k < b->n_pieces; k++) {
+        int n = pages_for((int64_t)b->spans[k].pos0 + b->spans[k].t);
+        batch->pages_max = n > batch->pages_max ? n : batch->pages_max;
+    }
+    for (int k = 0; k < b->n_pieces; k++) {
+        int n = pages_for((int64_t)b->spans[k].pos0 + b->spans[k].t);
+        memcpy(b->step_pages + (size_t)k * (size_t)batch->pages_max,
+               b->running[b->pieces[k].seq]->pages, (size_t)n * sizeof *b->step_pages);
+    }
 }
 
 static void add_row(struct batcher *b, struct gen *g, int row, int target)
@@ -333,16 +345,14 @@ static void build_step(struct batcher *b)
                                        .prompt_rows = gen_wants_prompt(g)};
     }
     b->n_pieces = plan_step(b->seqs, b->n_running, &b->limits, &b->turn, b->pieces);
-    struct batch batch = {.spans = b->spans,
-                          .n_spans = b->n_pieces,
-                          .pages = b->step_pages,
-                          .pages_max = b->pages_max};
+    struct batch batch = {.spans = b->spans, .n_spans = b->n_pieces};
     for (int k = 0; k < b->n_pieces; k++) {
         add_span(b, k, batch.t);
         batch.t += b->pieces[k].t;
         if (!b->spans[k].decode)
             batch.t_prefill = batch.t;
     }
+    add_pages(b, &batch);
     b->step = (struct step){.ids = b->ids, .batch = batch, .rows = b->rows};
     build_rows(b);
 }

@@ -17,8 +17,10 @@ struct engine_options {
     void *ud;
 };
 
-// Takes the model (ops and dev stay the caller's and must outlive it). tk may be NULL (ids only).
-// Starts the thread.
+// Takes the model, also when it fails (ops and dev stay the caller's and must outlive it). tk may be
+// NULL (ids only) and is borrowed for the engine's life. Starts the thread. ERR_BAD_REQUEST when the
+// model's limits would let a gen wait for ever: batch_tokens and batch_rows must be at least
+// sequences_max + chunk.
 struct engine *engine_create(struct model *m_take, const struct ops *ops, struct dev *dev,
                              const struct tokenizer *tk, const struct engine_options *o,
                              struct err *e) MUST_USE;

@@ -73,8 +73,10 @@ struct gen_cursor {
 
 struct gen;
 
-// wake(ud) is called on the engine thread after new output or a new state, at most once between two
-// gen_reads; it must not block and may not call gen_*.
+// wake(ud) is called on the engine thread after new output or a final state, at most once between two
+// gen_reads; it must not block and may not call gen_*. It is called under the gen's lock: once
+// gen_release has returned it never comes again. NULL: nobody is woken. p is copied, what it points to
+// is borrowed; numbers beyond the limits above are the maker's bug and abort.
 struct gen *gen_create(const struct gen_params *p, void (*wake)(void *ud), void *ud);
 
 // Hand g to the engine. Fails with ERR_BUSY when queue_max gens wait, ERR_CONTEXT_LENGTH when
@@ -84,7 +86,8 @@ int gen_submit(struct engine *en, struct gen *g, struct err *e) MUST_USE;
 
 // Append the text let out since *c to text (may be NULL), copy up to tokens_max tokens since *c to
 // tokens, return how many; *c moves on; *status is filled. Tokens and text come in step: a token is
-// visible once its text is, or at the end.
+// visible once its text is, or at the end. When tokens_max are returned there may be more. Text that
+// does not fit text->max is kept for the next call.
 int gen_read(struct gen *g, struct gen_cursor *c, struct buf *text, struct gen_token *tokens,
              int tokens_max, struct gen_status *status);
 
