@@ -74,7 +74,8 @@ def check_functions(files):
         if length > FUNCTION_LINES:
             yield f"{tag['path']}:{tag['line']}: {tag['name']} has {length} lines, at most {FUNCTION_LINES}"
         count = tag.get("signature", "()").count(",") + 1
-        if count > PARAMETERS:
+        # libmicrohttpd's callbacks have the parameters that it gives them.
+        if count > PARAMETERS and "MHD_" not in tag["signature"]:
             yield f"{tag['path']}:{tag['line']}: {tag['name']} takes {count} parameters, at most {PARAMETERS}"
 
 

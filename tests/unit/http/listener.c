@@ -23,8 +23,6 @@ static void stop(void)
     test_server_stop(&server);
 }
 
-TestSuite(listener, .init = start);
-
 static bool open_and_get(struct client *c, const char *path)
 {
     struct answer a = {0};
@@ -36,7 +34,7 @@ static bool open_and_get(struct client *c, const char *path)
 
 // --- address --------------------------------------------------------------------------------
 
-Test(listener, address_in_use, .fini = stop)
+Test(listener, address_in_use, .init = start, .fini = stop)
 {
     struct http_options o = server.options;
     struct err e = {0};
@@ -47,7 +45,7 @@ Test(listener, address_in_use, .fini = stop)
     cr_assert(e.code == ERR_BAD_REQUEST && strstr(e.text, want), "%s", e.text);
 }
 
-Test(listener, address_unknown, .init = NULL)
+Test(listener, address_unknown)
 {
     static const char *const HOSTS[] = {"256.0.0.1", "192.0.2.1", "no.such.host.invalid"};
     test_server_options(&server);
@@ -59,7 +57,7 @@ Test(listener, address_unknown, .init = NULL)
     }
 }
 
-Test(listener, created_and_never_run, .init = NULL)
+Test(listener, created_and_never_run)
 {
     test_server_options(&server);
     struct err e = {0};
@@ -69,7 +67,7 @@ Test(listener, created_and_never_run, .init = NULL)
     http_destroy(NULL);
 }
 
-Test(listener, allowed_hosts, .init = NULL, .fini = stop)
+Test(listener, allowed_hosts, .fini = stop)
 {
     static const char *const ALLOWED[] = {"localhost", "model.example"};
     test_server_options(&server);
@@ -97,7 +95,7 @@ Test(listener, allowed_hosts, .init = NULL, .fini = stop)
 
 // --- limits ---------------------------------------------------------------------------------
 
-Test(listener, connections_beyond_the_limit_wait, .init = NULL, .fini = stop)
+Test(listener, connections_beyond_the_limit_wait, .fini = stop)
 {
     struct client c[4];
     struct answer a = {0};
@@ -116,7 +114,7 @@ Test(listener, connections_beyond_the_limit_wait, .init = NULL, .fini = stop)
     answer_fini(&a);
 }
 
-Test(listener, connections_of_one_address, .init = NULL, .fini = stop)
+Test(listener, connections_of_one_address, .fini = stop)
 {
     struct client c[3];
     test_server_options(&server);
@@ -131,7 +129,7 @@ Test(listener, connections_of_one_address, .init = NULL, .fini = stop)
 }
 
 // All bodies together: two may be held, the third is told to come back.
-Test(listener, bodies_together, .init = NULL, .fini = stop)
+Test(listener, bodies_together, .fini = stop)
 {
     struct client c[2];
     struct answer a = {0};
@@ -176,7 +174,7 @@ static void trickle(const char *begin, const char *piece)
     client_close(&c);
 }
 
-Test(listener, slow_requests_are_ended, .init = NULL, .fini = stop)
+Test(listener, slow_requests_are_ended, .fini = stop)
 {
     struct client idle;
     test_server_options(&server);
@@ -193,7 +191,7 @@ Test(listener, slow_requests_are_ended, .init = NULL, .fini = stop)
 }
 
 // The timeout is for what a client owes, not for what the server makes it wait for.
-Test(listener, waiting_for_an_answer_is_not_idle, .init = NULL, .fini = stop)
+Test(listener, waiting_for_an_answer_is_not_idle, .fini = stop)
 {
     struct answer a = {0};
     test_server_options(&server);
@@ -206,7 +204,7 @@ Test(listener, waiting_for_an_answer_is_not_idle, .init = NULL, .fini = stop)
 
 // --- the end --------------------------------------------------------------------------------
 
-Test(listener, drain_of_an_idle_server)
+Test(listener, drain_of_an_idle_server, .init = start)
 {
     struct client c;
     cr_assert(open_and_get(&c, "/open")); // an idle connection holds nothing up
@@ -218,7 +216,7 @@ Test(listener, drain_of_an_idle_server)
     cr_assert(stats_gauge_value(STATS_CONNECTIONS) == 0);
 }
 
-Test(listener, drain_finishes_what_is_under_way)
+Test(listener, drain_finishes_what_is_under_way, .init = start)
 {
     struct client c, d;
     struct answer a = {0}, b = {0};
@@ -286,12 +284,12 @@ static void end_with_errors(void)
     client_close(&waiting);
 }
 
-Test(listener, stop_ends_everything)
+Test(listener, stop_ends_everything, .init = start)
 {
     end_with_errors();
 }
 
-Test(listener, drain_timeout_ends_everything, .init = NULL)
+Test(listener, drain_timeout_ends_everything)
 {
     test_server_options(&server);
     server.options.drain_timeout_ms = 100;
@@ -299,7 +297,7 @@ Test(listener, drain_timeout_ends_everything, .init = NULL)
     end_with_errors();
 }
 
-Test(listener, stop_does_not_wait_for_a_reader_that_does_not_read)
+Test(listener, stop_does_not_wait_for_a_reader_that_does_not_read, .init = start)
 {
     struct client c;
     struct answer a = {0};
@@ -312,7 +310,7 @@ Test(listener, stop_does_not_wait_for_a_reader_that_does_not_read)
     client_close(&c);
 }
 
-Test(listener, drain_then_stop)
+Test(listener, drain_then_stop, .init = start)
 {
     struct client c;
     struct answer a = {0};
@@ -328,7 +326,7 @@ Test(listener, drain_then_stop)
     client_close(&c);
 }
 
-Test(listener, signals, .fini = stop)
+Test(listener, signals, .init = start, .fini = stop)
 {
     static const int SIGNALS[] = {SIGTERM, SIGINT, SIGUSR1};
     for (int i = 0; i < 3; i++) {

@@ -190,7 +190,7 @@ Test(stream, leaving_is_seen)
 }
 
 // With heartbeats off there is no failed write to notice it by.
-Test(stream, leaving_is_seen_without_heartbeats, .init = NULL)
+Test(no_heartbeats, leaving_is_seen, .fini = stop)
 {
     test_server_options(&server);
     test_server_start(&server);
