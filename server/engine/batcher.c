@@ -29,7 +29,6 @@ struct batcher {
 
     struct gen **running; // [n_max], in order of admission
     _Atomic int n_running;
-    uint64_t turn; // plan.h
     uint64_t n_steps;
     unsigned nonfinite_seen;
 
@@ -184,6 +183,7 @@ enum plan_wait batcher_admit(struct batcher *b, struct gen *g)
     g->pages = b->page_tables + (size_t)g->slot * (size_t)b->pages_max;
     g->n_pages = n_pages;
     CHECK(pages_take(b->pages, g->ticket, n_pages, g->pages));
+    g->served = b->n_steps;
     b->running[b->n_running] = g;
     b->n_running++;
     int64_t now = clock_ns();
@@ -339,12 +339,12 @@ static void build_step(struct batcher *b)
 {
     for (int i = 0; i < b->n_running; i++) {
         const struct gen *g = b->running[i];
-        b->seqs[i] = (struct plan_seq){.ticket = g->ticket,
+        b->seqs[i] = (struct plan_seq){.served = g->served,
                                        .n_prompt = g->params.n_prompt,
                                        .n_done = g->n_done,
                                        .prompt_rows = gen_wants_prompt(g)};
     }
-    b->n_pieces = plan_step(b->seqs, b->n_running, &b->limits, &b->turn, b->pieces);
+    b->n_pieces = plan_step(b->seqs, b->n_running, &b->limits, b->pieces);
     struct batch batch = {.spans = b->spans, .n_spans = b->n_pieces};
     for (int k = 0; k < b->n_pieces; k++) {
         add_span(b, k, batch.t);
@@ -413,9 +413,11 @@ static void push_token(struct batcher *b, struct gen *g, const struct gen_draw *
 static void apply_step(struct batcher *b)
 {
     int64_t now = clock_ns();
-    for (int k = 0; k < b->n_pieces; k++)
-        if (!b->spans[k].decode)
-            b->running[b->pieces[k].seq]->n_done += b->pieces[k].t;
+    for (int k = 0; k < b->n_pieces; k++) {
+        struct gen *g = b->running[b->pieces[k].seq];
+        g->served = b->n_steps;
+        g->n_done += b->spans[k].decode ? 0 : b->pieces[k].t;
+    }
     stats_add(STATS_PROMPT_TOKENS, b->step.batch.t_prefill);
     for (int i = 0; i < b->step.n_rows; i++) {
         struct gen_draw d = sampler_draw(b->sampler, i);
@@ -451,6 +453,7 @@ int batcher_step(struct batcher *b, struct err *e)
 {
     CHECK(b->n_running > 0);
     int64_t start = clock_ns();
+    b->n_steps++;
     build_step(b);
     trace_step(b);
     if (model_forward(b->parts.model, &b->step, e) != 0)
@@ -458,7 +461,6 @@ int batcher_step(struct batcher *b, struct err *e)
     b->sampling.logits = model_logits(b->parts.model);
     if (sampler_run(b->sampler, &b->sampling, e) != 0)
         return -1;
-    b->n_steps++;
     stats_add(STATS_STEPS, 1);
     stats_add(STATS_STEP_US, (clock_ns() - start) / 1000);
     apply_step(b);

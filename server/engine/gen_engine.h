@@ -27,6 +27,7 @@ struct gen {
     int slot;               // while running
     int n_done;             // prompt tokens computed
     enum gen_finish finish; // why it is over; GEN_FINISH_NONE while it goes on
+    uint64_t served;        // plan.h
     struct detok detok;
 
     pthread_mutex_t lock; // guards all below

@@ -54,57 +54,52 @@ static void deal(struct room *room, const struct plan_seq *s, struct plan_piece 
     room->prompt_rows -= s->prompt_rows ? more : 0;
 }
 
-// Where dealing begins: the first prompt whose turn it is, or the oldest.
-static int first_turn(const struct plan_seq *seqs, const struct plan_piece *pieces, int n,
-                      uint64_t turn)
+// The prompt whose turn it is after `last` (-1: the first): served longest ago, then order of arrival.
+static int next_turn(const struct plan_seq *seqs, const struct plan_piece *pieces, int n, int last)
 {
-    for (int i = 0; i < n; i++)
-        if (seqs[pieces[i].seq].ticket >= turn)
-            return i;
-    return 0;
+    int best = -1;
+    uint64_t floor = last < 0 ? 0 : seqs[pieces[last].seq].served, least_served = 0;
+    for (int k = 0; k < n; k++) {
+        uint64_t served = seqs[pieces[k].seq].served;
+        bool after = served > floor || (served == floor && k > last);
+        if (after && (best < 0 || served < least_served)) {
+            best = k;
+            least_served = served;
+        }
+    }
+    return best;
 }
 
 // Deal the room to the n prompts of pieces; returns how many got something, moved together.
-static int deal_prompts(const struct plan_seq *seqs, struct room *room, uint64_t *turn,
-                        struct plan_piece *pieces, int n)
+static int deal_prompts(const struct plan_seq *seqs, struct room *room, struct plan_piece *pieces,
+                        int n)
 {
-    if (!n)
-        return 0;
-    int share = room->tokens / n / room->chunk * room->chunk;
+    int share = n ? room->tokens / n / room->chunk * room->chunk : 0;
     if (share < room->chunk)
         share = room->chunk;
-    int first = first_turn(seqs, pieces, n, *turn);
-    for (int i = 0; i < n; i++) {
-        struct plan_piece *p = &pieces[(first + i) % n];
-        deal(room, &seqs[p->seq], p, share);
-    }
-    for (int i = 0; i < n; i++)
-        if (pieces[i].cut != PLAN_WHOLE)
-            deal(room, &seqs[pieces[i].seq], &pieces[i], INT_MAX);
-    *turn = 0;
-    for (int i = n - 1; i >= 0; i--) {
-        const struct plan_piece *p = &pieces[(first + i) % n];
-        if (p->t == 0)
-            *turn = seqs[p->seq].ticket;
-    }
+    for (int k = -1; room->tokens > 0 && (k = next_turn(seqs, pieces, n, k)) >= 0;)
+        deal(room, &seqs[pieces[k].seq], &pieces[k], share);
+    for (int k = 0; k < n; k++)
+        if (pieces[k].cut != PLAN_WHOLE)
+            deal(room, &seqs[pieces[k].seq], &pieces[k], INT_MAX);
     int kept = 0;
-    for (int i = 0; i < n; i++)
-        if (pieces[i].t > 0)
-            pieces[kept++] = pieces[i];
+    for (int k = 0; k < n; k++)
+        if (pieces[k].t > 0)
+            pieces[kept++] = pieces[k];
     return kept;
 }
 
-int plan_step(const struct plan_seq *seqs, int n, const struct plan_limits *l, uint64_t *turn,
+int plan_step(const struct plan_seq *seqs, int n, const struct plan_limits *l,
               struct plan_piece *pieces)
 {
     int n_prompts = 0;
     for (int i = 0; i < n; i++)
         if (seqs[i].n_done < seqs[i].n_prompt)
-            pieces[n_prompts++] = (struct plan_piece){.seq = i};
+            pieces[n_prompts++] = (struct plan_piece){.seq = i, .cut = PLAN_TOKENS};
     struct room room = {
         .tokens = l->tokens - (n - n_prompts), .prompt_rows = l->rows - n, .chunk = l->chunk};
     CHECK(room.tokens >= 0 && room.prompt_rows >= 0);
-    int n_pieces = deal_prompts(seqs, &room, turn, pieces, n_prompts);
+    int n_pieces = deal_prompts(seqs, &room, pieces, n_prompts);
     for (int i = 0; i < n; i++)
         if (seqs[i].n_done == seqs[i].n_prompt)
             pieces[n_pieces++] = (struct plan_piece){.seq = i, .t = 1, .cut = PLAN_WHOLE};

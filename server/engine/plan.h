@@ -21,7 +21,7 @@ struct plan_limits {
 
 // One running sequence.
 struct plan_seq {
-    uint64_t ticket;  // order of arrival; never twice
+    uint64_t served;  // the step that last gave it tokens; before that, the step it came in
     int n_prompt;     // tokens of its prompt, at least 1
     int n_done;       // prompt tokens computed; n_prompt: it generates, one token a step
     bool prompt_rows; // logits of every prompt token are wanted
@@ -54,9 +54,9 @@ enum plan_wait plan_admit(int n_pages, int pages_free, int slots_free);
 //
 // Prompts share what the generating sequences leave: first an equal number of whole chunks each (at
 // least one, so that a short prompt is not stuck behind a long one), then the rest goes to the oldest.
-// When there is not a chunk for every prompt, those that got none go first in the next step: *turn
-// carries their place from step to step and starts at 0.
-int plan_step(const struct plan_seq *seqs, int n, const struct plan_limits *l, uint64_t *turn,
+// When there is not a chunk for every prompt, those served longest ago go first: a prompt waits for at
+// most as many steps as there are sequences.
+int plan_step(const struct plan_seq *seqs, int n, const struct plan_limits *l,
               struct plan_piece *pieces);
 
 #endif
