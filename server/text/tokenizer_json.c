@@ -53,6 +53,15 @@ static size_t to_bytes(const struct reader *r, const char *s, size_t n,
     return count;
 }
 
+static json_t *parse(const char *file, const char *json, size_t n, struct err *e)
+{
+    struct err why = {0};
+    json_t *root = json_parse(json, n, DEPTH_MAX, &why);
+    if (!root)
+        err_set(e, ERR_BAD_REQUEST, "%s: %s", file, why.text);
+    return root;
+}
+
 static bool is_type(const json_t *object, const char *type)
 {
     const char *found = json_string_value(json_object_get(object, "type"));
@@ -201,7 +210,7 @@ static int read_added_tokens(struct reader *r, const json_t *list)
 // tokenizer_config.json names the tokens that tokenizer.json leaves out (Qwen3.5: 248070 .. 248076).
 static int read_config(struct reader *r, const char *json, size_t n)
 {
-    json_t *root = json_parse(json, n, DEPTH_MAX, r->e), *token;
+    json_t *root = parse("tokenizer_config.json", json, n, r->e), *token;
     const char *key;
     int rc = root ? 0 : -1;
     json_object_foreach(json_object_get(root, "added_tokens_decoder"), key, token)
@@ -369,7 +378,7 @@ static int read_root(struct reader *r, const json_t *root)
 struct tokenizer *tokenizer_parse(const char *json, size_t n, const char *config_json,
                                   size_t config_n, struct err *e)
 {
-    json_t *root = json_parse(json, n, DEPTH_MAX, e);
+    json_t *root = parse("tokenizer.json", json, n, e);
     if (!root)
         return NULL;
     struct reader r = {
