@@ -94,11 +94,12 @@ struct linear_args {
 // (pairs i, i + rot/2), and writes K and V of each token to its sequence's pages.
 // Source: Qwen3_5Attention; text positions only, so the multi-section rotation is the plain one.
 struct attn_prep_args {
-    void *q;                 // act [T, heads, head_dim] out
-    const void *qg;          // act [T, heads, 2 * head_dim]: per head query, then gate
-    const void *k, *v;       // act [T, kv_heads, head_dim]
-    void *k_pages, *v_pages; // kv_type [n_pages, kv_heads, PAGE_TOKENS, head_dim], this layer's
-    enum dtype kv_type;      // F32 or BF16
+    void *q;                      // act [T, heads, head_dim] out
+    const void *qg;               // act [T, heads, 2 * head_dim]: per head query, then gate
+    const void *k, *v;            // act [T, kv_heads, head_dim]
+    void *k_pages, *v_pages;      // kv_type, this layer's: n_pages * kv_heads * PAGE_TOKENS *
+                                  // head_dim values each, in an order of the backend's own
+    enum dtype kv_type;           // F32 or BF16
     const float *q_norm, *k_norm; // [head_dim]
     struct batch batch;
     int heads, kv_heads, head_dim, rot;

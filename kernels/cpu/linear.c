@@ -1,0 +1,146 @@
+// linear.c - y = x W^T: the choice of a path, the rounding of x, the scales of INT8.
+// Bound by: multiply-adds in the matrix path (rows below t_gemm, oneDNN), the bytes of W in the
+// few-rows path (the rest).
+//
+// Row independence: a row's sums are in one order per path (linear.h), so its bits depend on the path
+// only. INT8 sums are exact, so there both paths give equal bits.
+#include "linear.h"
+
+#include <string.h>
+
+#include "half.h"
+
+enum { SLOT_X, SLOT_SCALE, SLOT_TILE }; // scratch
+
+// x rounded to what the weights' type asks for, all rows, with room for a padded last tile.
+static const void *round_x(struct dev *dev, const struct linear_args *a, const float **scale)
+{
+    const size_t n = (size_t)a->t * (size_t)a->w.cols;
+    *scale = NULL;
+    if (a->w.type == DTYPE_F32)
+        return a->x;
+    if (a->w.type == DTYPE_BF16) {
+        uint16_t *x = cpu_scratch(dev, SLOT_X, n * sizeof *x);
+        if (x)
+            half_to_bf16(x, a->x, n);
+        return x;
+    }
+    int8_t *x = cpu_scratch(dev, SLOT_X, n);
+    float *s = cpu_scratch(dev, SLOT_SCALE, (size_t)a->t * sizeof *s);
+    if (!x || !s)
+        return NULL;
+    cpu_quantize(
+        dev,
+        &(struct quantize_args){
+            .q = x, .scale = s, .x = a->x, .type = DTYPE_F32, .rows = a->t, .cols = a->w.cols});
+    *scale = s;
+    return x;
+}
+
+static size_t x_bytes(const struct weight *w)
+{
+    return dtype_bytes(w->type);
+}
+
+// One tile of rows; a last tile with fewer goes through zero-padded scratch.
+static bool do_tile(struct dev *dev, const struct linear_args *a, const uint8_t *x, int row,
+                    const float *scale)
+{
+    const int rows = a->t_gemm - row < LINEAR_TILE ? a->t_gemm - row : LINEAR_TILE;
+    const size_t k = (size_t)a->w.cols * x_bytes(&a->w), n = (size_t)a->w.rows;
+    const uint8_t *from = x + (size_t)row * k;
+    float *y = (float *)a->y + (size_t)row * n;
+    if (rows == LINEAR_TILE && !scale)
+        return linear_tile(dev, y, from, &a->w);
+    uint8_t *padded = cpu_scratch(dev, SLOT_TILE, LINEAR_TILE * (k + n * 4));
+    if (!padded)
+        return true; // kept for sync
+    memcpy(padded, from, (size_t)rows * k);
+    memset(padded + (size_t)rows * k, 0, (size_t)(LINEAR_TILE - rows) * k);
+    float *out = (float *)(void *)(padded + LINEAR_TILE * k);
+    if (!linear_tile(dev, out, padded, &a->w))
+        return false;
+    if (!scale) {
+        memcpy(y, out, (size_t)rows * n * sizeof *y);
+        return true;
+    }
+    const int32_t *sums = (const int32_t *)(const void *)out;
+    for (int r = 0; r < rows; r++)
+        for (size_t j = 0; j < n; j++)
+            y[(size_t)r * n + j] =
+                (float)sums[(size_t)r * n + j] * (scale[row + r] * a->w.scale[j]);
+    return true;
+}
+
+static void few_rows(const struct cpu *cpu, const struct linear_rows *r)
+{
+    if (cpu->isa == CPU_AVX512 && r->w.type == DTYPE_BF16 && cpu->bf16)
+        linear_rows_avx512bf16(r);
+    else if (cpu->isa == CPU_AVX512 && (r->w.type != DTYPE_INT8 || cpu->vnni))
+        linear_rows_avx512(r);
+    else if (cpu->isa >= CPU_AVX2)
+        linear_rows_avx2(r);
+    else
+        linear_rows_base(r);
+}
+
+// Rows row .. t - 1. The weight's rows are dealt to the threads in strips.
+static void do_rows(struct dev *dev, const struct linear_args *a, const uint8_t *x, int row,
+                    const float *scale)
+{
+    enum { STRIP = 16 };
+    const struct cpu *cpu = cpu_of(dev);
+    const int strips = (a->w.rows + STRIP - 1) / STRIP, threads = cpu->threads;
+    (void)threads; // without OpenMP
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int i = 0; i < strips; i++) {
+        const int col0 = i * STRIP;
+        few_rows(cpu, &(struct linear_rows){
+                          .y = (float *)a->y + (size_t)row * (size_t)a->w.rows,
+                          .x = x + (size_t)row * (size_t)a->w.cols * x_bytes(&a->w),
+                          .scale = scale ? scale + row : NULL,
+                          .w = a->w,
+                          .ldy = a->w.rows,
+                          .rows = a->t - row,
+                          .col0 = col0,
+                          .cols = a->w.rows - col0 < STRIP ? a->w.rows - col0 : STRIP});
+    }
+}
+
+void cpu_linear(struct dev *dev, const struct linear_args *a)
+{
+    const float *scale = NULL;
+    const uint8_t *x = round_x(dev, a, &scale);
+    if (!x)
+        return;
+    int row = 0;
+    while (row < a->t_gemm && do_tile(dev, a, x, row, scale))
+        row += row + LINEAR_TILE < a->t_gemm ? LINEAR_TILE : a->t_gemm - row;
+    if (row < a->t)
+        do_rows(dev, a, x, row, scale);
+}
+
+// The definition: one sum a value, in the order of k.
+void linear_rows_base(const struct linear_rows *r)
+{
+    const size_t k = (size_t)r->w.cols;
+    for (int i = 0; i < r->rows; i++)
+        for (int j = r->col0; j < r->col0 + r->cols; j++) {
+            float *y = &r->y[(size_t)i * (size_t)r->ldy + (size_t)j];
+            const size_t x0 = (size_t)i * k, w0 = (size_t)j * k;
+            float sum = 0;
+            int32_t exact = 0;
+            for (size_t n = 0; n < k; n++) {
+                if (r->w.type == DTYPE_F32) {
+                    sum += ((const float *)r->x)[x0 + n] * ((const float *)r->w.data)[w0 + n];
+                } else if (r->w.type == DTYPE_BF16) {
+                    float w;
+                    half_from_bf16(&w, (const uint8_t *)r->w.data + 2 * (w0 + n), 1);
+                    sum += half_bf16_value(((const uint16_t *)r->x)[x0 + n]) * w;
+                } else {
+                    exact += ((const int8_t *)r->x)[x0 + n] * ((const int8_t *)r->w.data)[w0 + n];
+                }
+            }
+            *y = r->w.type == DTYPE_INT8 ? (float)exact * (r->scale[i] * r->w.scale[j]) : sum;
+        }
+}
