@@ -257,7 +257,8 @@ static void log_access(const struct exchange *x, enum MHD_RequestTerminationCode
         stats_add(STATS_HTTP_SERVER_ERRORS, 1);
     else if (status >= 400)
         stats_add(STATS_HTTP_CLIENT_ERRORS, 1);
-    log_event(LOG_INFO, "request", "method=%s path=%.200s status=%d ms=%.1f bytes=%zu id=%s end=%s",
+    log_event(LOG_INFO, "request",
+              "method=%.20s path=%.200s status=%d ms=%.1f bytes=%zu id=%s end=%s",
               x->request.method, x->target.raw_path, status,
               clock_ms_between(x->begun_ns, clock_ns()), x->total_bytes, x->id, end_of(x, code));
 }

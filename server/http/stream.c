@@ -152,6 +152,7 @@ static enum MHD_Result send_cut(struct exchange *x)
 {
     struct err e = {0};
     set_cut_error(&e);
+    x->reply.n_headers = 0; // what the handler had to say of its reply no longer holds
     reply_error(&x->reply, &e);
     return exchange_send_body(x);
 }
