@@ -1,0 +1,182 @@
+// delta_rule.c - the gated delta rule: which head of which span goes where. The arithmetic is in
+// delta_rule_step.c (decode, one token at a time) and delta_rule_chunk.c (prefill, in chunks).
+//
+// Threads take whole heads, so no two touch the same state and a result depends neither on the
+// number of threads nor on the other spans of the step.
+#include "delta_rule.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "tri_inverse.h"
+
+static const float NORM_EPS = 1e-6f;
+
+// log(1 + e^x); above 20 it equals x in float32, and e^x would overflow from 89.
+static float softplus(float x)
+{
+    return x > 20.0f ? x : log1pf(expf(x));
+}
+
+struct delta_gate delta_gate(const struct delta_rule_args *a, int row, int v_head)
+{
+    const size_t at = (size_t)row * (size_t)a->v_heads + (size_t)v_head;
+    const float decay = ((const float *)a->a)[at] + a->dt_bias[v_head];
+    return (struct delta_gate){
+        .g = -expf(a->A_log[v_head]) * softplus(decay),
+        .beta = 1.0f / (1.0f + expf(-((const float *)a->b)[at])),
+    };
+}
+
+void delta_normalize(float *y, const float *x, int n, float scale)
+{
+    // 16 sums side by side: one after another they would wait for each other.
+    float sums[16] = {0}, sum = NORM_EPS;
+    for (int i = 0; i < n; i += 16)
+        for (int j = 0; j < 16; j++)
+            sums[j] += x[i + j] * x[i + j];
+    for (int j = 0; j < 16; j++)
+        sum += sums[j];
+    const float factor = scale / sqrtf(sum);
+    for (int i = 0; i < n; i++)
+        y[i] = x[i] * factor;
+}
+
+static const float *qkv_row(const struct delta_rule_args *a, int row)
+{
+    const size_t width =
+        2 * (size_t)a->k_heads * (size_t)a->k_dim + (size_t)a->v_heads * (size_t)a->v_dim;
+    return (const float *)a->qkv + (size_t)row * width;
+}
+
+const float *delta_q(const struct delta_rule_args *a, int row, int k_head)
+{
+    return qkv_row(a, row) + (long)k_head * a->k_dim;
+}
+
+const float *delta_k(const struct delta_rule_args *a, int row, int k_head)
+{
+    return qkv_row(a, row) + (long)(a->k_heads + k_head) * a->k_dim;
+}
+
+const float *delta_v(const struct delta_rule_args *a, int row, int v_head)
+{
+    return qkv_row(a, row) + 2L * a->k_heads * a->k_dim + (long)v_head * a->v_dim;
+}
+
+float *delta_o(const struct delta_rule_args *a, int row, int v_head)
+{
+    return (float *)a->o + ((size_t)row * (size_t)a->v_heads + (size_t)v_head) * (size_t)a->v_dim;
+}
+
+float *delta_state(const struct delta_rule_args *a, int slot, int v_head)
+{
+    const size_t head = (size_t)slot * (size_t)a->v_heads + (size_t)v_head;
+    return a->state + head * (size_t)a->k_dim * (size_t)a->v_dim;
+}
+
+static void begin_state(const struct delta_rule_args *a, const struct span *span, int v_head)
+{
+    const size_t bytes = (size_t)a->k_dim * (size_t)a->v_dim * sizeof(float);
+    if (span->pos0 == 0)
+        memset(delta_state(a, span->slot, v_head), 0, bytes);
+}
+
+// One value head of one decode span.
+static void decode(const struct delta_rule_args *a, enum cpu_isa isa, const struct span *span,
+                   int v_head)
+{
+    const int k_head = v_head / (a->v_heads / a->k_heads);
+    begin_state(a, span, v_head);
+    for (int i = 0; i < span->t; i++) {
+        const int row = span->t0 + i;
+        const struct delta_gate gate = delta_gate(a, row, v_head);
+        float q[DELTA_DIM_MAX], k[DELTA_DIM_MAX];
+        delta_normalize(q, delta_q(a, row, k_head), a->k_dim, 1.0f / sqrtf((float)a->k_dim));
+        delta_normalize(k, delta_k(a, row, k_head), a->k_dim, 1.0f);
+        delta_step(isa, &(struct delta_step){.o = delta_o(a, row, v_head),
+                                             .s = delta_state(a, span->slot, v_head),
+                                             .q = q,
+                                             .k = k,
+                                             .v = delta_v(a, row, v_head),
+                                             .decay = expf(gate.g),
+                                             .beta = gate.beta,
+                                             .k_dim = a->k_dim,
+                                             .v_dim = a->v_dim});
+    }
+}
+
+// The heads of c in one prefill span.
+static void prefill(const struct delta_chunk *c, const struct span *span)
+{
+    const int chunk = c->args->chunk;
+    for (int h = 0; h < c->n_heads; h++)
+        begin_state(c->args, span, c->v_head + h);
+    for (int i = 0; i < span->t; i += chunk) {
+        const int n = span->t - i < chunk ? span->t - i : chunk;
+        delta_chunk(c, span->t0 + i, n, (span->pos0 + i) / chunk);
+    }
+}
+
+static bool check_args(struct dev *dev, const struct delta_rule_args *a)
+{
+    char why[160];
+    if (a->k_dim <= 0 || a->k_dim > DELTA_DIM_MAX || a->k_dim % 16 || a->v_dim <= 0 ||
+        a->v_dim > DELTA_DIM_MAX || a->v_dim % 16) {
+        cpu_fail(dev, "delta_rule: k_dim %d, v_dim %d: each must be a multiple of 16 up to %d",
+                 a->k_dim, a->v_dim, DELTA_DIM_MAX);
+        return false;
+    }
+    if (a->k_heads <= 0 || a->v_heads <= 0 || a->v_heads % a->k_heads) {
+        cpu_fail(dev, "delta_rule: v_heads %d is not a multiple of k_heads %d", a->v_heads,
+                 a->k_heads);
+        return false;
+    }
+    if (inverse_check(&a->inverse, a->chunk, why, sizeof why)) {
+        cpu_fail(dev, "delta_rule: %s", why);
+        return false;
+    }
+    return true;
+}
+
+void cpu_delta_rule(struct dev *dev, const struct delta_rule_args *a)
+{
+    struct cpu *cpu = cpu_of(dev);
+    if (!check_args(dev, a))
+        return;
+    const size_t floats = delta_chunk_scratch(a);
+    float *scratch = cpu_scratch(dev, 0, (size_t)cpu->threads * floats * sizeof(float));
+    if (!scratch)
+        return;
+    int n_prefill = 0;
+    while (n_prefill < a->batch.n_spans && !a->batch.spans[n_prefill].decode)
+        n_prefill++;
+    const int n_decode = a->batch.n_spans - n_prefill;
+    // Value heads of one key head share its products, unless that would leave threads idle.
+    const int ratio = a->v_heads / a->k_heads;
+    const int n_heads = n_prefill * a->k_heads >= cpu->threads ? ratio : 1;
+    const int units = a->v_heads / n_heads;
+    struct inverse_report seen[CPU_THREADS_MAX] = {0};
+#pragma omp parallel num_threads(cpu->threads)
+    {
+#pragma omp for schedule(dynamic) nowait
+        for (int i = 0; i < n_prefill * units; i++) {
+            const int v_head = i % units * n_heads;
+            const struct span *span = &a->batch.spans[i / units];
+            prefill(&(struct delta_chunk){.args = a,
+                                          .isa = cpu->isa,
+                                          .slot = span->slot,
+                                          .k_head = v_head / ratio,
+                                          .v_head = v_head,
+                                          .n_heads = n_heads,
+                                          .scratch = scratch + (size_t)cpu_thread() * floats,
+                                          .report = a->report ? &seen[cpu_thread()] : NULL},
+                    span);
+        }
+#pragma omp for schedule(static)
+        for (int i = 0; i < n_decode * a->v_heads; i++)
+            decode(a, cpu->isa, &a->batch.spans[n_prefill + i / a->v_heads], i % a->v_heads);
+    }
+    for (int i = 0; a->report && i < cpu->threads; i++)
+        inverse_report_merge(a->report, &seen[i]);
+}

@@ -1,0 +1,56 @@
+// delta_rule_step_body.h - one token of one head by vectors. Included once by delta_rule_step_avx2.c
+// and delta_rule_step_avx512.c, which define STEP_COLS.
+//
+// The columns of the state do not know of each other, so a block of STEP_COLS vectors goes through
+// both passes before the next: the second pass then reads what the first left in the nearest cache.
+// Bound by: memory, k_dim * v_dim * 4 bytes read and written.
+#include "delta_rule.h"
+#include "smallgemm_vec.h"
+
+static inline __attribute__((always_inline)) void step_columns(const struct delta_step *d, int j,
+                                                               const int cols)
+{
+    const vec decay = vec_set(d->decay);
+    vec sum[2][STEP_COLS], u[STEP_COLS], o[STEP_COLS];
+    UNROLL
+    for (int c = 0; c < cols; c++)
+        sum[0][c] = sum[1][c] = o[c] = vec_zero();
+
+    float *s = d->s + j;
+    for (int i = 0; i < d->k_dim; i += 2) // two sums a column: one would wait for itself
+        UNROLL
+    for (int h = 0; h < 2; h++, s += d->v_dim) {
+        const vec k = vec_set(d->k[i + h]);
+        UNROLL
+        for (int c = 0; c < cols; c++)
+            sum[h][c] = vec_fma(k, vec_load(s + c * VEC), sum[h][c]);
+    }
+    UNROLL
+    for (int c = 0; c < cols; c++) {
+        const vec m = vec_mul(decay, vec_add(sum[0][c], sum[1][c]));
+        u[c] = vec_mul(vec_set(d->beta), vec_sub(vec_load(d->v + j + c * VEC), m));
+    }
+
+    s = d->s + j;
+    for (int i = 0; i < d->k_dim; i++, s += d->v_dim) {
+        const vec k = vec_set(d->k[i]), q = vec_set(d->q[i]);
+        UNROLL
+        for (int c = 0; c < cols; c++) {
+            const vec x = vec_fma(k, u[c], vec_mul(decay, vec_load(s + c * VEC)));
+            vec_store(s + c * VEC, x);
+            o[c] = vec_fma(q, x, o[c]);
+        }
+    }
+    UNROLL
+    for (int c = 0; c < cols; c++)
+        vec_store(d->o + j + c * VEC, o[c]);
+}
+
+void ISA_NAME(delta_step)(const struct delta_step *d)
+{
+    int j = 0;
+    for (; j + STEP_COLS * VEC <= d->v_dim; j += STEP_COLS * VEC)
+        step_columns(d, j, STEP_COLS);
+    for (; j < d->v_dim; j += VEC)
+        step_columns(d, j, 1);
+}

@@ -1,0 +1,112 @@
+// inverse_round.c - float32 values rounded to tf32, bf16 and fp16; fixed point in two int8 planes.
+#include "inverse_round.h"
+
+#include <math.h>
+#include <string.h>
+
+static inline uint32_t bits_of(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static inline float float_of(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+// Keeps 23 - drop bits of the mantissa. Infinity and NaN are kept whole: the carry would spoil them.
+static inline float keep_bits(float x, int drop)
+{
+    const uint32_t u = bits_of(x), half = (1u << (drop - 1)) - 1;
+    const uint32_t rounded = (u + half + ((u >> drop) & 1)) & ~((1u << drop) - 1);
+    return float_of((u & 0x7f800000u) == 0x7f800000u ? u : rounded);
+}
+
+// fp16: 10 bits of mantissa, subnormal below 2^-14 with steps of 2^-24, infinite from 65520.
+static inline float round_fp16(float x)
+{
+    const float size = fabsf(x);
+    const float fine = (size + 0.75f) - 0.75f; // floats from 0.5 to 1 are 2^-24 apart
+    float r = size < 0x1p-14f ? fine : keep_bits(size, 13);
+    r = size >= 65520.0f ? INFINITY : r;
+    return copysignf(r, x);
+}
+
+void inverse_round(float *x, size_t n, enum inverse_type type)
+{
+    switch (type) {
+    case INVERSE_TF32:
+        for (size_t i = 0; i < n; i++)
+            x[i] = keep_bits(x[i], 13);
+        break;
+    case INVERSE_BF16:
+        for (size_t i = 0; i < n; i++)
+            x[i] = keep_bits(x[i], 16);
+        break;
+    case INVERSE_FP16:
+        for (size_t i = 0; i < n; i++)
+            x[i] = round_fp16(x[i]);
+        break;
+    case INVERSE_FP32:
+    case INVERSE_INT8:
+        break;
+    }
+}
+
+// Nearest step of 2^-14, clamped to the range; *lost counts what the clamp changed.
+static inline int fixed(float x, int *lost)
+{
+    const float scaled = x * (float)(1 << INVERSE_INT8_SHIFT);
+    if (!(fabsf(scaled) <= (float)INVERSE_INT8_MAX)) {
+        ++*lost;
+        return isnan(x) ? 0 : x > 0 ? INVERSE_INT8_MAX : -INVERSE_INT8_MAX;
+    }
+    return (int)nearbyintf(scaled);
+}
+
+int inverse_split(struct inverse_planes p, const float *x, int ldx, int rows, int cols)
+{
+    int lost = 0;
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < cols; j++) {
+            const int q = fixed(x[(long)i * ldx + j], &lost);
+            const int high = (q + 128) >> 8; // so that low is within -128 .. 127
+            p.high[(long)i * p.ld + j] = (int8_t)high;
+            p.low[(long)i * p.ld + j] = (int8_t)(q - high * 256);
+        }
+    return lost;
+}
+
+int inverse_product_int8(const struct smallgemm *g, struct inverse_planes a,
+                         struct inverse_planes b)
+{
+    enum { COLS_MAX = INVERSE_CHUNK_MAX };
+    int lost = 0;
+    for (int i = 0; i < g->m; i++) {
+        // Largest sum: 128 products of at most 2^14, two of them in `middle`: 2^22.
+        int32_t high[COLS_MAX] = {0}, middle[COLS_MAX] = {0}, low[COLS_MAX] = {0};
+        for (int k = 0; k < g->k; k++) {
+            const int ah = a.high[(long)i * a.ld + k], al = a.low[(long)i * a.ld + k];
+            const int8_t *bh = b.high + (long)k * b.ld, *bl = b.low + (long)k * b.ld;
+            for (int j = 0; j < g->n; j++) {
+                high[j] += ah * bh[j];
+                middle[j] += ah * bl[j] + al * bh[j];
+                low[j] += al * bl[j];
+            }
+        }
+        float *c = g->c + (long)i * g->ldc;
+        for (int j = 0; j < g->n; j++) {
+            int64_t sum = ((int64_t)high[j] << 16) + ((int64_t)middle[j] << 8) + low[j];
+            sum = g->negative ? -sum : sum;
+            const int64_t half = (int64_t)1 << (INVERSE_INT8_SHIFT - 1);
+            const float exact = (float)((sum + half) >> INVERSE_INT8_SHIFT);
+            const float unit = 1.0f / (1 << INVERSE_INT8_SHIFT);
+            c[j] = (float)fixed((g->keep != 0 ? c[j] : 0.0f) + exact * unit, &lost) * unit;
+        }
+    }
+    return lost;
+}

@@ -1,0 +1,419 @@
+// delta_rule.c - the gated delta rule against the recurrence in float64, one token after another.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "keys.h"
+#include "ops_check.h"
+
+enum { SPANS_MAX = 4, SLOTS = 6, CUTS_MAX = 16 };
+
+struct shape {
+    const char *name;
+    int k_heads, v_heads, k_dim, v_dim, chunk;
+    struct {
+        int t, pos0, decode;
+    } spans[SPANS_MAX]; // until t = 0
+    enum gate_kind gates;
+    double rho; // mean cosine of the keys
+    const char *method, *type;
+    double error; // largest |difference| of o and of the state: see LIMITS below
+};
+
+// Values are of size 1, so outputs and states are too; sums have at most 256 terms of float32, and
+// chunks hand the state on. Types with fewer bits add what the inverse loses (tri_inverse.c).
+#define FP32_ERROR 2e-5
+#define TF32_ERROR 4e-3
+#define BF16_ERROR 4e-2
+#define INT8_ERROR 4e-3
+
+static const struct shape SHAPES[] = {
+    {"T=1", 2, 2, 32, 32, 64, {{1, 0, 0}}, GATES_RECORDED, 0.3, "auto", "fp32", FP32_ERROR},
+    {"T=63", 2, 2, 32, 48, 64, {{63, 0, 0}}, GATES_RECORDED, 0.3, "auto", "fp32", FP32_ERROR},
+    {"T=64", 2, 4, 128, 128, 64, {{64, 0, 0}}, GATES_RECORDED, 0.5, "auto", "fp32", FP32_ERROR},
+    {"T=65 from a state",
+     1,
+     3,
+     64,
+     32,
+     64,
+     {{65, 64, 0}},
+     GATES_RECORDED,
+     0.5,
+     "auto",
+     "fp32",
+     FP32_ERROR},
+    {"T=127", 2, 8, 32, 32, 64, {{127, 0, 0}}, GATES_RECORDED, 0.8, "auto", "fp32", FP32_ERROR},
+    {"T=200", 4, 4, 48, 16, 64, {{200, 128, 0}}, GATES_RECORDED, 0.2, "auto", "fp32", FP32_ERROR},
+    {"four spans",
+     2,
+     4,
+     128,
+     128,
+     64,
+     {{70, 0, 0}, {130, 64, 0}, {1, 17, 1}, {1, 0, 1}},
+     GATES_RECORDED,
+     0.3,
+     "auto",
+     "fp32",
+     FP32_ERROR},
+    {"decode",
+     2,
+     6,
+     256,
+     240,
+     64,
+     {{1, 5, 1}, {1, 900, 1}, {1, 1, 1}},
+     GATES_RECORDED,
+     0.3,
+     "auto",
+     "fp32",
+     FP32_ERROR},
+    {"wide heads", 1, 2, 256, 256, 128, {{300, 0, 0}}, GATES_SLOW, 0.3, "auto", "fp32", FP32_ERROR},
+    {"g=-12", 2, 2, 64, 64, 64, {{150, 64, 0}}, GATES_12, 0.5, "auto", "fp32", FP32_ERROR},
+    {"g=-20", 2, 2, 64, 64, 64, {{150, 64, 0}}, GATES_20, 1, "auto", "fp32", FP32_ERROR},
+    {"strong, then weak",
+     2,
+     2,
+     64,
+     64,
+     64,
+     {{150, 0, 0}},
+     GATES_MIXED,
+     0.5,
+     "auto",
+     "fp32",
+     FP32_ERROR},
+    {"equal keys", 2, 2, 128, 64, 64, {{200, 0, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR},
+    {"equal keys", 2, 2, 64, 64, 16, {{70, 16, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR},
+    {"equal keys", 2, 2, 64, 64, 32, {{70, 32, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR},
+    {"equal keys", 2, 2, 64, 64, 128, {{260, 0, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR},
+    {"method",
+     1,
+     2,
+     64,
+     64,
+     64,
+     {{100, 0, 0}},
+     GATES_SLOW,
+     0.5,
+     "substitution",
+     "fp32",
+     FP32_ERROR},
+    {"method", 1, 2, 64, 64, 64, {{100, 0, 0}}, GATES_SLOW, 0.5, "merge", "fp32", FP32_ERROR},
+    {"method",
+     1,
+     2,
+     64,
+     64,
+     64,
+     {{100, 0, 0}},
+     GATES_SLOW,
+     0.5,
+     "neumann:64,4,16",
+     "fp32",
+     FP32_ERROR},
+    {"method", 1, 2, 64, 64, 64, {{100, 0, 0}}, GATES_SLOW, 0.5, "auto", "tf32", TF32_ERROR},
+    {"method", 1, 2, 64, 64, 64, {{100, 0, 0}}, GATES_SLOW, 0.5, "auto", "fp16", TF32_ERROR},
+    {"method", 1, 2, 64, 64, 64, {{100, 0, 0}}, GATES_SLOW, 0.5, "auto", "bf16", BF16_ERROR},
+    {"method", 1, 2, 64, 64, 64, {{100, 0, 0}}, GATES_SLOW, 0.5, "auto", "int8", INT8_ERROR},
+    {"prefill",
+     16,
+     16,
+     128,
+     128,
+     64,
+     {{512, 0, 0}},
+     GATES_RECORDED,
+     0.3,
+     "auto",
+     "fp32",
+     FP32_ERROR},
+    {"prefill",
+     16,
+     16,
+     128,
+     128,
+     64,
+     {{512, 0, 0}},
+     GATES_RECORDED,
+     0.3,
+     "substitution",
+     "fp32",
+     FP32_ERROR},
+    {"prefill",
+     8,
+     16,
+     128,
+     128,
+     64,
+     {{512, 0, 0}},
+     GATES_RECORDED,
+     0.3,
+     "auto",
+     "fp32",
+     FP32_ERROR},
+    {"decode",
+     16,
+     16,
+     128,
+     128,
+     64,
+     {{1, 9, 1}, {1, 8, 1}, {1, 7, 1}, {1, 6, 1}},
+     GATES_RECORDED,
+     0.3,
+     "auto",
+     "fp32",
+     FP32_ERROR},
+};
+
+struct user {
+    struct shape shape;
+    const struct span *cuts; // device
+    int n_cuts;
+};
+
+static int count_spans(const struct shape *s)
+{
+    int n = 0;
+    while (n < SPANS_MAX && s->spans[n].t)
+        n++;
+    return n;
+}
+
+static int count_tokens(const struct shape *s)
+{
+    int t = 0;
+    for (int i = 0; i < count_spans(s); i++)
+        t += s->spans[i].t;
+    return t;
+}
+
+static void set_span(struct check_buf *b, int at, struct span s)
+{
+    const int values[] = {s.t0, s.t, s.pos0, s.slot, s.decode};
+    _Static_assert(sizeof values == sizeof s, "struct span is five ints");
+    for (int i = 0; i < 5; i++)
+        check_set(b, (size_t)(at * 5 + i), values[i]);
+}
+
+// The spans of the step, and the same work cut at multiples of the chunk, one piece at a time. Slots
+// are taken from the end, so that the first stay poisoned.
+static void fill_spans(struct check_case *c, const struct shape *s, struct user *u)
+{
+    struct delta_rule_args *a = &c->args.delta_rule;
+    struct check_buf *spans = check_input(c, "spans", DTYPE_INT32, 5 * SPANS_MAX);
+    struct check_buf *cuts = check_input(c, "cuts", DTYPE_INT32, 5 * CUTS_MAX);
+    int t0 = 0;
+    for (int i = 0; i < count_spans(s); i++) {
+        struct span span = {t0, s->spans[i].t, s->spans[i].pos0, SLOTS - 1 - i, s->spans[i].decode};
+        set_span(spans, i, span);
+        for (int done = 0; done < span.t; done += s->chunk) {
+            const int left = span.t - done;
+            set_span(cuts, u->n_cuts++,
+                     (struct span){t0 + done, left < s->chunk ? left : s->chunk, span.pos0 + done,
+                                   span.slot, span.decode});
+        }
+        t0 += span.t;
+    }
+    u->cuts = cuts->dev;
+    a->batch = (struct batch){.spans = spans->dev, .n_spans = count_spans(s), .t = t0};
+}
+
+struct inputs {
+    struct check_buf *qkv, *a, *b, *A_log, *dt_bias, *state, *o;
+};
+
+static void fill_inputs(struct check_case *c, const struct shape *s, struct inputs *in)
+{
+    const size_t t = (size_t)count_tokens(s), heads = (size_t)s->v_heads;
+    const int width = 2 * s->k_heads * s->k_dim + s->v_heads * s->v_dim;
+    in->qkv = check_input(c, "qkv", DTYPE_F32, t * (size_t)width);
+    in->a = check_input(c, "a", DTYPE_F32, t * heads);
+    in->b = check_input(c, "b", DTYPE_F32, t * heads);
+    in->A_log = check_input(c, "A_log", DTYPE_F32, heads);
+    in->dt_bias = check_input(c, "dt_bias", DTYPE_F32, heads);
+    check_fill_normal(c, in->qkv, 1);
+    double *key = calloc((size_t)s->k_dim, sizeof *key),
+           *common = calloc((size_t)s->k_dim, sizeof *key);
+    if (!key || !common)
+        abort();
+    for (int h = 0; h < s->k_heads; h++) {
+        keys_common(c, common, s->k_dim);
+        for (int row = 0; row < (int)t; row++) {
+            keys_draw(c, key, common, s->k_dim, s->rho);
+            for (int i = 0; i < s->k_dim; i++) // of any length: the rule normalises
+                check_set(in->qkv,
+                          (size_t)row * (size_t)width + (size_t)((s->k_heads + h) * s->k_dim + i),
+                          3 * key[i]);
+        }
+    }
+    free(key);
+    free(common);
+    for (int h = 0; h < s->v_heads; h++) {
+        check_set(in->A_log, (size_t)h, 0.5 * h - 1);
+        check_set(in->dt_bias, (size_t)h, 0.25 * h);
+        for (int row = 0; row < (int)t; row++) {
+            const struct gate gate = gate_of(s->gates, row, h);
+            const double soft = -gate.g / exp(0.5 * h - 1);
+            check_set(in->a, (size_t)row * heads + (size_t)h,
+                      (soft > 20 ? soft : log(expm1(fmax(soft, 1e-12)))) - 0.25 * h);
+            check_set(in->b, (size_t)row * heads + (size_t)h, log(gate.beta / (1 - gate.beta)));
+        }
+    }
+}
+
+// What one token of one head reads and writes, in float64.
+struct token {
+    double q[256], k[256], v[256], o[256], g, beta;
+};
+
+static void load_vector(const struct check_buf *qkv, size_t at, int n, double *x, double scale)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+        x[i] = check_get(qkv, at + (size_t)i);
+        sum += x[i] * x[i];
+    }
+    for (int i = 0; i < n && scale > 0; i++)
+        x[i] *= scale / sqrt(sum + 1e-6);
+}
+
+static void load_token(const struct inputs *in, const struct shape *s, int row, int h,
+                       struct token *t)
+{
+    const int k_head = h / (s->v_heads / s->k_heads);
+    const int width = 2 * s->k_heads * s->k_dim + s->v_heads * s->v_dim;
+    const size_t at = (size_t)row * (size_t)width,
+                 gate = (size_t)row * (size_t)s->v_heads + (size_t)h;
+    load_vector(in->qkv, at + (size_t)(k_head * s->k_dim), s->k_dim, t->q, 1 / sqrt(s->k_dim));
+    load_vector(in->qkv, at + (size_t)((s->k_heads + k_head) * s->k_dim), s->k_dim, t->k, 1);
+    load_vector(in->qkv, at + (size_t)(2 * s->k_heads * s->k_dim + h * s->v_dim), s->v_dim, t->v,
+                0);
+    const double x = check_get(in->a, gate) + check_get(in->dt_bias, (size_t)h);
+    t->g = -exp(check_get(in->A_log, (size_t)h)) * (x > 20 ? x : log1p(exp(x)));
+    t->beta = 1 / (1 + exp(-check_get(in->b, gate)));
+}
+
+static void advance(double *state, struct token *t, int k_dim, int v_dim)
+{
+    double u[256] = {0};
+    memset(t->o, 0, sizeof t->o);
+    for (int i = 0; i < k_dim; i++)
+        for (int j = 0; j < v_dim; j++) {
+            state[i * v_dim + j] *= exp(t->g);
+            u[j] += state[i * v_dim + j] * t->k[i];
+        }
+    for (int j = 0; j < v_dim; j++)
+        u[j] = t->beta * (t->v[j] - u[j]);
+    for (int i = 0; i < k_dim; i++)
+        for (int j = 0; j < v_dim; j++) {
+            state[i * v_dim + j] += t->k[i] * u[j];
+            t->o[j] += state[i * v_dim + j] * t->q[i];
+        }
+}
+
+// Fills in->o->want and in->state->want for one head of one span.
+static void expect_head(const struct inputs *in, const struct shape *s, const struct span *span,
+                        int h)
+{
+    const size_t size = (size_t)s->k_dim * (size_t)s->v_dim;
+    double *state = in->state->want + ((size_t)span->slot * (size_t)s->v_heads + (size_t)h) * size;
+    struct token t;
+    if (span->pos0 == 0)
+        memset(state, 0, size * sizeof *state);
+    for (int i = 0; i < span->t; i++) {
+        const size_t at =
+            ((size_t)(span->t0 + i) * (size_t)s->v_heads + (size_t)h) * (size_t)s->v_dim;
+        load_token(in, s, span->t0 + i, h, &t);
+        advance(state, &t, s->k_dim, s->v_dim);
+        memcpy(in->o->want + at, t.o, (size_t)s->v_dim * sizeof *t.o);
+    }
+}
+
+static void fill_results(struct check_case *c, const struct shape *s, struct inputs *in)
+{
+    const struct check_limit limit = {s->error, 10 * s->error, s->error * s->error,
+                                      "float32 sums, and the inverse's type"};
+    const size_t head = (size_t)s->k_dim * (size_t)s->v_dim, slot = (size_t)s->v_heads * head;
+    in->o =
+        check_output(c, "o", DTYPE_F32, (size_t)(count_tokens(s) * s->v_heads * s->v_dim), limit);
+    in->state = check_in_out(c, "state", DTYPE_F32, SLOTS * slot, limit);
+    check_fill_normal(c, in->state, 0.3);
+    for (int i = 0; i < SLOTS; i++) {
+        const int n = SLOTS - 1 - i; // the span that uses this slot
+        if (n >= count_spans(s) || s->spans[n].pos0 == 0)
+            check_poison(in->state, (size_t)i * slot, slot);
+    }
+    check_keep(in->state);
+    int t0 = 0;
+    for (int i = 0; i < count_spans(s); i++) {
+        const struct span span = {t0, s->spans[i].t, s->spans[i].pos0, SLOTS - 1 - i, 0};
+        for (int h = 0; h < s->v_heads; h++)
+            expect_head(in, s, &span, h);
+        t0 += span.t;
+    }
+}
+
+// Decode is bound by the states, prefill by the seven products of each chunk (and the inverse is on
+// top of what is needed); spec: 2 * (2 C C k + 2 C C v + 3 C k v) for a chunk and head.
+static void count_work(struct check_case *c, const struct shape *s)
+{
+    double chunk = s->chunk, k = s->k_dim, v = s->v_dim, heads = s->v_heads;
+    const double state = 2 * 4 * k * v * heads, row = 4 * (2 * s->k_heads * k + 2 * heads * v);
+    for (int i = 0; i < count_spans(s); i++) {
+        const double t = s->spans[i].t;
+        c->bytes += state + t * row;
+        if (s->spans[i].decode)
+            c->flops += t * heads * 8 * k * v;
+        else
+            c->flops += ceil(t / chunk) * heads * 2 * chunk * (2 * chunk * (k + v) + 3 * k * v);
+    }
+}
+
+static void make(struct check_case *c, int i)
+{
+    const struct shape *s = &SHAPES[i];
+    struct user *u = calloc(1, sizeof *u);
+    struct inputs in = {0};
+    char why[200], name[60];
+    if (!u)
+        abort();
+    u->shape = *s;
+    c->user = u;
+    struct delta_rule_args *a = &c->args.delta_rule;
+    *a = (struct delta_rule_args){.k_heads = s->k_heads,
+                                  .v_heads = s->v_heads,
+                                  .k_dim = s->k_dim,
+                                  .v_dim = s->v_dim,
+                                  .chunk = s->chunk};
+    check_true(!inverse_parse(&a->inverse, s->method, s->type, s->chunk, why, sizeof why),
+               "delta_rule: %s", why);
+    snprintf(c->name, sizeof c->name, "%s %d/%d heads %dx%d chunk %d rho %g %s", s->name,
+             s->k_heads, s->v_heads, s->k_dim, s->v_dim, s->chunk, s->rho,
+             inverse_name(&a->inverse, name, sizeof name));
+    fill_spans(c, s, u);
+    fill_inputs(c, s, &in);
+    fill_results(c, s, &in);
+    a->qkv = in.qkv->dev;
+    a->a = in.a->dev;
+    a->b = in.b->dev;
+    a->A_log = in.A_log->dev;
+    a->dt_bias = in.dt_bias->dev;
+    a->state = in.state->dev;
+    a->o = in.o->dev;
+    if (s->k_heads >= 8)
+        count_work(c, s);
+}
+
+static bool part(struct check_case *c, int i)
+{
+    const struct user *u = c->user;
+    c->args.delta_rule.batch.spans = u->cuts + i;
+    c->args.delta_rule.batch.n_spans = 1;
+    return i < u->n_cuts;
+}
+
+const struct op_check check_delta_rule = {
+    .n_cases = sizeof SHAPES / sizeof *SHAPES, .make = make, .part = part};
