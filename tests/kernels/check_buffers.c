@@ -52,6 +52,13 @@ struct check_buf *check_in_out(struct check_case *c, const char *name, enum dtyp
     return b;
 }
 
+struct check_buf *check_work(struct check_case *c, const char *name, enum dtype type, size_t n)
+{
+    struct check_buf *b = declare(c, name, type, n);
+    b->role = CHECK_WORK;
+    return b;
+}
+
 void check_keep(struct check_buf *b)
 {
     for (size_t i = 0; i < b->n; i++)

@@ -29,7 +29,8 @@ struct check_limit {
     const char *why;
 };
 
-enum check_role { CHECK_INPUT, CHECK_OUTPUT, CHECK_IN_OUT };
+// CHECK_WORK is read and left changed in no stated way: only its guards and its bits in `repeat` count.
+enum check_role { CHECK_INPUT, CHECK_OUTPUT, CHECK_IN_OUT, CHECK_WORK };
 
 struct check_buf {
     const char *name;
@@ -63,6 +64,7 @@ struct check_case {
 
 struct op_check {
     int n_cases;
+    int n_perf; // further cases, i >= n_cases, too large to check: perf alone makes and runs them
     void (*make)(struct check_case *c, int i);
     // Narrows c->args (reset to make()'s before each call) to the i-th part of the same work, e.g.
     // one row or one span, in order; false when there is no such part. All parts together must write
@@ -81,6 +83,7 @@ struct check_buf *check_output(struct check_case *c, const char *name, enum dtyp
 struct check_buf *check_in_out(struct check_case *c, const char *name, enum dtype type, size_t n,
                                struct check_limit limit);
 void check_keep(struct check_buf *b);
+struct check_buf *check_work(struct check_case *c, const char *name, enum dtype type, size_t n);
 
 // Random numbers of the case, the same in every run of the program. uniform: [0, 1).
 double check_uniform(struct check_case *c);
@@ -103,6 +106,7 @@ bool check_true(bool ok, const char *format, ...) __attribute__((format(printf, 
 // float32 multiply-add ceiling in FLOP/s. Measured when first asked for.
 double ceiling_bandwidth(size_t bytes, int threads);
 double ceiling_flops(int threads);
+double ceiling_clock(int threads); // seconds; processor time of the thread when threads is 1
 
 // The table of methods and precisions of the inversion; ops_check inverse.
 int inverse_table(const struct ops *ops, struct dev *dev);
