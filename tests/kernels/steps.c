@@ -1,0 +1,109 @@
+// steps.c - steps of several sequences for case files.
+#include "steps.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SPAN_INTS = sizeof(struct span) / sizeof(int), SPARE = 3 };
+
+static void set_span(struct check_buf *b, int at, const struct span *s)
+{
+    const int values[] = {s->t0, s->t, s->pos0, s->slot, s->decode};
+    _Static_assert(sizeof values == sizeof *s, "struct span is five ints");
+    for (int i = 0; i < SPAN_INTS; i++)
+        check_set(b, (size_t)(at * SPAN_INTS + i), values[i]);
+}
+
+static void lay_out(struct step *st, const struct step_shape *shapes)
+{
+    int pages = 0;
+    while (st->n_spans < STEP_SPANS_MAX && shapes[st->n_spans].t)
+        st->n_spans++;
+    st->n_slots = st->n_spans + SPARE;
+    for (int i = 0; i < st->n_spans; i++) {
+        const struct step_shape *s = &shapes[i];
+        const int used = (s->pos0 + s->t + PAGE_TOKENS - 1) / PAGE_TOKENS;
+        st->spans[i] = (struct span){st->t, s->t, s->pos0, st->n_slots - 1 - i, s->decode};
+        st->t += s->t;
+        pages += used;
+        st->pages_max = used > st->pages_max ? used : st->pages_max;
+    }
+    st->pages_max += 1; // an entry that nobody may read, also in the longest row
+    st->n_pages = pages + SPARE;
+}
+
+// Every sequence's pages, drawn without repetition.
+static void deal_pages(struct check_case *c, struct step *st, struct check_buf *table)
+{
+    bool *taken = calloc((size_t)st->n_pages, sizeof *taken);
+    if (!taken)
+        abort();
+    for (int i = 0; i < st->n_spans; i++)
+        for (int p = 0; p * PAGE_TOKENS < st->spans[i].pos0 + st->spans[i].t; p++) {
+            int page = check_below(c, st->n_pages);
+            while (taken[page])
+                page = (page + 1) % st->n_pages;
+            taken[page] = true;
+            st->pages[i][p] = page;
+            check_set(table, (size_t)(i * st->pages_max + p), page);
+        }
+    free(taken);
+}
+
+static void cut_spans(struct step *st, const struct batch *whole, struct check_buf *cuts, int cut)
+{
+    for (int i = 0; i < st->n_spans; i++)
+        for (int done = 0; done < st->spans[i].t; done += cut) {
+            struct span s = st->spans[i];
+            s.t = s.t - done < cut ? s.t - done : cut;
+            s.t0 += done;
+            s.pos0 += done;
+            set_span(cuts, st->n_cuts, &s);
+            struct batch *b = &st->cuts[st->n_cuts];
+            *b = *whole;
+            b->spans = (const struct span *)cuts->dev + st->n_cuts;
+            b->n_spans = 1;
+            b->pages += i * st->pages_max;
+            if (++st->n_cuts == STEP_CUTS_MAX)
+                abort();
+        }
+}
+
+struct step *step_make(struct check_case *c, struct batch *batch, const struct step_shape *shapes,
+                       int cut)
+{
+    struct step *st = calloc(1, sizeof *st);
+    if (!st)
+        abort();
+    c->user = st;
+    lay_out(st, shapes);
+    if (st->pages_max > 64)
+        abort();
+    struct check_buf *spans = check_input(c, "spans", DTYPE_INT32, STEP_SPANS_MAX * SPAN_INTS);
+    struct check_buf *cuts = check_input(c, "cuts", DTYPE_INT32, STEP_CUTS_MAX * SPAN_INTS);
+    struct check_buf *table =
+        check_input(c, "pages", DTYPE_INT32, (size_t)(st->n_spans * st->pages_max));
+    int t_prefill = 0;
+    for (int i = 0; i < st->n_spans; i++) {
+        set_span(spans, i, &st->spans[i]);
+        t_prefill += st->spans[i].decode ? 0 : st->spans[i].t;
+    }
+    deal_pages(c, st, table);
+    *batch = (struct batch){.spans = spans->dev,
+                            .n_spans = st->n_spans,
+                            .t = st->t,
+                            .t_prefill = t_prefill,
+                            .pages = table->dev,
+                            .pages_max = st->pages_max};
+    cut_spans(st, batch, cuts, cut);
+    return st;
+}
+
+bool step_part(const struct check_case *c, struct batch *batch, int i)
+{
+    const struct step *st = c->user;
+    if (i >= st->n_cuts)
+        return false;
+    *batch = st->cuts[i];
+    return true;
+}
