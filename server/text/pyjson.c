@@ -15,9 +15,7 @@ static void bump(char *text)
             *digit = '0';
         digit--;
     }
-    // The first digit is no 9 here: a number just below a power of ten reads back as that power,
-    // which has fewer digits.
-    ++*digit;
+    ++*digit; // there is one that is no 9: no power of two begins with sixteen of them
 }
 
 // Write x with so many digits; does the text read back as x? The nearest text may not when x is a
