@@ -1,0 +1,201 @@
+// linear.c - products with the three types of weights in float64, on both paths; INT8 gives the same
+// bits on both. Weights may begin at an address that is only aligned to their type.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check_buffers.h"
+#include "rows.h"
+
+struct shape {
+    enum dtype type;
+    int t, t_gemm, rows, cols; // of the weight: outputs, inputs
+    int cut;                   // rows of a part
+    bool extreme;              // every product as large as int8 allows, all of one sign
+};
+
+static const struct shape SHAPES[] = {
+    {DTYPE_F32, 1, 0, 1, 1, 1, false},
+    {DTYPE_F32, 1, 1, 17, 96, 1, false},
+    {DTYPE_F32, 65, 63, 40, 100, 7, false},
+    {DTYPE_F32, 5, 0, 67, 384, 2, false},
+    {DTYPE_F32, 130, 128, 96, 64, 50, false},
+    {DTYPE_BF16, 1, 0, 1, 1, 1, false},
+    {DTYPE_BF16, 1, 0, 384, 1024, 1, false},
+    {DTYPE_BF16, 64, 64, 96, 64, 9, false},
+    {DTYPE_BF16, 65, 64, 33, 127, 3, false},
+    {DTYPE_BF16, 63, 63, 64, 384, 63, false},
+    {DTYPE_BF16, 9, 0, 130, 1000, 4, false},
+    {DTYPE_BF16, 194, 130, 48, 66, 65, false},
+    {DTYPE_INT8, 1, 0, 1, 1, 1, false},
+    {DTYPE_INT8, 1, 0, 70, 1000, 1, false},
+    {DTYPE_INT8, 65, 33, 64, 384, 8, false},
+    {DTYPE_INT8, 7, 0, 31, 129, 3, false},
+    {DTYPE_INT8, 6, 3, 20, 4096, 1, true},
+    // perf
+    {DTYPE_BF16, 1, 0, 4096, 1024, 1, false},
+    {DTYPE_BF16, 1, 0, 32768, 1024, 1, false},
+    {DTYPE_BF16, 4, 0, 32768, 1024, 1, false},
+    {DTYPE_BF16, 8, 0, 32768, 1024, 1, false},
+    {DTYPE_BF16, 64, 64, 4096, 1024, 1, false},
+    {DTYPE_BF16, 512, 512, 384, 1024, 1, false},
+    {DTYPE_BF16, 512, 512, 4096, 1024, 1, false},
+    {DTYPE_BF16, 512, 512, 1024, 4096, 1, false},
+    {DTYPE_F32, 1, 0, 16384, 1024, 1, false},
+    {DTYPE_F32, 8, 0, 16384, 1024, 1, false},
+    {DTYPE_F32, 512, 512, 4096, 1024, 1, false},
+    {DTYPE_INT8, 1, 0, 65536, 1024, 1, false},
+    {DTYPE_INT8, 8, 0, 65536, 1024, 1, false},
+    {DTYPE_INT8, 512, 512, 4096, 1024, 1, false},
+};
+enum { N = 17, ALL = sizeof SHAPES / sizeof *SHAPES, SHIFT = 1 };
+
+struct bufs {
+    struct check_buf *x, *w, *scale, *y;
+};
+
+// What the kernel multiplies: x after the rounding that the weights' type asks for, as float64, and
+// the scale of the row.
+static double round_row(const struct check_buf *x, size_t row, const struct shape *s, double *out)
+{
+    const size_t n = (size_t)s->cols;
+    float most = 0;
+    for (size_t i = 0; i < n; i++)
+        most = fmaxf(most, fabsf((float)check_get(x, row * n + i)));
+    const float scale = most > 0 ? most / 127.0f : 1.0f;
+    for (size_t i = 0; i < n; i++) {
+        float v = (float)check_get(x, row * n + i);
+        uint32_t bits;
+        memcpy(&bits, &v, sizeof bits);
+        bits = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000;
+        if (s->type == DTYPE_BF16)
+            memcpy(&v, &bits, sizeof v);
+        out[i] = s->type == DTYPE_INT8 ? nearbyintf(v / scale) : v;
+    }
+    return s->type == DTYPE_INT8 ? scale : 1;
+}
+
+static void expect(struct bufs *b, const struct shape *s)
+{
+    const size_t n = (size_t)s->cols;
+    double *x = malloc(n * sizeof *x), *w = malloc((size_t)s->rows * n * sizeof *w);
+    if (!x || !w)
+        abort();
+    for (size_t i = 0; i < (size_t)s->rows * n; i++)
+        w[i] = check_get(b->w, i + SHIFT);
+    for (int t = 0; t < s->t; t++) {
+        const double scale = round_row(b->x, (size_t)t, s, x);
+        for (int r = 0; r < s->rows; r++) {
+            double sum = 0;
+            for (size_t i = 0; i < n; i++)
+                sum += x[i] * w[(size_t)r * n + i];
+            if (s->type == DTYPE_INT8)
+                sum *= scale * check_get(b->scale, (size_t)r);
+            b->y->want[t * s->rows + r] = sum;
+        }
+    }
+    free(x);
+    free(w);
+}
+
+static void fill(struct check_case *c, struct bufs *b, const struct shape *s)
+{
+    if (s->type != DTYPE_INT8) {
+        check_fill_normal(c, b->w, 1 / sqrt(s->cols)); // so that y is of size 1
+        check_fill_normal(c, b->x, 1);
+        return;
+    }
+    check_fill_uniform(c, b->scale, 0.5 / 127 / sqrt(s->cols), 2.0 / 127 / sqrt(s->cols));
+    check_fill_uniform(c, b->w, -127, 127);
+    check_fill_normal(c, b->x, 1);
+    for (size_t i = 0; i < b->w->n && s->extreme; i++)
+        check_set(b->w, i, 127);
+    for (size_t i = 0; i < b->x->n && s->extreme; i++)
+        check_set(b->x, i, i / (size_t)s->cols % 2 ? -1 : 1);
+}
+
+static void make(struct check_case *c, int i)
+{
+    const struct shape *s = &SHAPES[i];
+    const size_t n = (size_t)s->rows * (size_t)s->cols, t = (size_t)s->t;
+    const struct check_limit sums = rows_limit(
+                                 3e-6, "sums of cols products of size 1/sqrt(cols) in float32"),
+                             exact = {1e-12, 3e-7, 1e-13, "an exact sum, two float32 products"};
+    struct bufs b = {.x = check_input(c, "x", DTYPE_F32, t * (size_t)s->cols),
+                     .w = check_input(c, "w", s->type, n + SHIFT),
+                     .y = check_output(c, "y", DTYPE_F32, t * (size_t)s->rows,
+                                       s->type == DTYPE_INT8 ? exact : sums)};
+    if (s->type == DTYPE_INT8)
+        b.scale = check_input(c, "scale", DTYPE_F32, (size_t)s->rows);
+    fill(c, &b, s);
+    check_poison(b.w, 0, SHIFT);
+    struct shape *user = malloc(sizeof *user);
+    if (!user)
+        abort();
+    *user = *s;
+    c->user = user;
+    snprintf(c->name, sizeof c->name, "%s t=%d (matrix %d) rows=%d cols=%d%s", dtype_name(s->type),
+             s->t, s->t_gemm, s->rows, s->cols, s->extreme ? " extreme" : "");
+    c->args.linear =
+        (struct linear_args){.y = b.y->dev,
+                             .x = b.x->dev,
+                             .w = {.data = (char *)b.w->dev + SHIFT * dtype_bytes(s->type),
+                                   .scale = b.scale ? b.scale->dev : NULL,
+                                   .type = s->type,
+                                   .rows = s->rows,
+                                   .cols = s->cols},
+                             .t = s->t,
+                             .t_gemm = s->t_gemm};
+    if (i < N) {
+        expect(&b, s);
+        return;
+    }
+    c->flops = 2.0 * (double)n * s->t;
+    c->bytes = (double)n * (double)dtype_bytes(s->type) + 4.0 * s->t * (s->rows + s->cols);
+}
+
+// Pieces of at most `cut` rows, none across the border of the two paths.
+static bool part(struct check_case *c, int i)
+{
+    const struct shape *s = c->user;
+    struct linear_args *a = &c->args.linear;
+    int row = 0, end = 0;
+    for (int k = 0; k <= i; k++) {
+        row = end;
+        end = row + s->cut;
+        if (row < s->t_gemm && end > s->t_gemm)
+            end = s->t_gemm;
+        if (end > s->t)
+            end = s->t;
+    }
+    a->x = (const float *)a->x + (size_t)row * (size_t)s->cols;
+    a->y = (float *)a->y + (size_t)row * (size_t)s->rows;
+    a->t = end - row;
+    a->t_gemm = row < s->t_gemm ? a->t : 0;
+    return row < s->t;
+}
+
+// INT8: the two paths give the same bits.
+static void extra(const struct ops *ops, struct dev *dev)
+{
+    struct check_case c = {.ops = ops, .dev = dev, .random = 99};
+    enum { T = 65, ROWS = 96, COLS = 1000 };
+    struct check_buf *x = rows_normal(&c, "x", T * COLS, 1);
+    struct check_buf *w = check_input(&c, "w", DTYPE_INT8, ROWS * COLS);
+    struct check_buf *scale = check_input(&c, "scale", DTYPE_F32, ROWS);
+    float y[2][T * ROWS];
+    check_fill_uniform(&c, w, -127, 127);
+    check_fill_uniform(&c, scale, 0.001, 0.002);
+    for (int i = 0; i < 2; i++)
+        ops->linear(dev, &(struct linear_args){.y = y[i],
+                                               .x = x->host,
+                                               .w = {w->host, scale->host, DTYPE_INT8, ROWS, COLS},
+                                               .t = T,
+                                               .t_gemm = i ? T : 0});
+    check_true(!memcmp(y[0], y[1], sizeof y[0]), "linear: int8 differs between the paths");
+    check_case_free(&c);
+}
+
+const struct op_check check_linear = {
+    .n_cases = N, .n_perf = ALL - N, .make = make, .part = part, .extra = extra};
