@@ -79,7 +79,9 @@ static bool run_test(void)
         exit(failures ? 1 : 0); // ThreadSanitizer makes this 66 when it has found a race
     }
     int status = 0;
-    bool ok = pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+    bool ok = pid > 0 && waitpid(pid, &status, 0) == pid;
+    int want = current->data->signal; // a test may ask to die of one
+    ok = ok && (want ? WIFSIGNALED(status) && WTERMSIG(status) == want : status == 0);
     printf("%s %s/%s\n", ok ? "pass" : "FAIL", current->category, current->name);
     return ok;
 }
