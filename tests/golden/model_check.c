@@ -1,0 +1,67 @@
+// model_check.c - the model room's runner.
+//   model_check check          against transformers, row by row, type by type; the exit status tells
+//   model_check perf            tokens a second and where the time goes
+//   model_check inverse         what each way of inverting I + A does to the answers
+// Options of the last two: --model DIR (models/bundled), --dtype f32|bf16|int8 (bf16), --threads N.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "modes.h"
+#include "tally.h"
+
+enum { EXIT_SKIPPED = 77 };
+
+static int mode_check(void)
+{
+    struct tally t = {0};
+    check_golden(&t);
+    check_rows(&t);
+    check_types(&t);
+    printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped);
+    return t.failed ? 1 : t.passed ? 0 : EXIT_SKIPPED;
+}
+
+static int usage(void)
+{
+    printf("usage: model_check check\n"
+           "       model_check perf|inverse [--model DIR] [--dtype f32|bf16|int8] [--threads N]\n");
+    return 2;
+}
+
+// One option and its value; false when there is none such.
+static bool read_option(struct mode_options *o, const char *name, const char *value)
+{
+    if (!strcmp(name, "--model")) {
+        o->model = value;
+        return true;
+    }
+    if (!strcmp(name, "--threads")) {
+        char *end = NULL;
+        long n = strtol(value, &end, 10);
+        o->threads = (int)n;
+        return end != value && !*end && n >= 0 && n <= 1024;
+    }
+    for (int type = DTYPE_F32; type <= DTYPE_INT8; type++)
+        if (!strcmp(name, "--dtype") && !strcmp(value, dtype_name((enum dtype)type))) {
+            o->dtype = (enum dtype)type;
+            return type != DTYPE_F16;
+        }
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    struct mode_options o = {.model = TEST_SOURCE_DIR "/models/bundled", .dtype = DTYPE_BF16};
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc == 2 && !strcmp(argv[1], "check"))
+        return mode_check();
+    for (int i = 2; i < argc; i += 2)
+        if (i + 1 == argc || !read_option(&o, argv[i], argv[i + 1]))
+            return usage();
+    if (argc > 1 && !strcmp(argv[1], "perf"))
+        return mode_perf(&o);
+    if (argc > 1 && !strcmp(argv[1], "inverse"))
+        return mode_inverse(&o);
+    return usage();
+}

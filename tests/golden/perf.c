@@ -1,0 +1,229 @@
+// perf.c - tokens a second by context length, where the time goes, and how far from the floor: the
+// larger of (operations / multiply-add rate) and (bytes / memory bandwidth), both measured in the same
+// run. Every figure is wall time of the fastest of several runs, with what surrounds model_forward;
+// operations are timed by ops_timed, whose two clock readings an operation are inside the figures.
+#include <stdio.h>
+#include <string.h>
+
+#include "clock.h"
+#include "machine.h"
+#include "mem.h"
+#include "modes.h"
+#include "ops_timed.h"
+#include "rig.h"
+
+enum { CONTEXT_MAX = 32768, LENGTHS = 4, DECODE_STEPS = 32, BATCH = 8 };
+static const int CONTEXTS[LENGTHS] = {512, 2048, 8192, CONTEXT_MAX};
+#define PREFILL_MS 500 // short prompts are repeated this long
+
+// What a token costs at least, whatever the kernels.
+struct work {
+    double layer_flops;  // matrices and delta rule of all layers, a token
+    double head_flops;   // a row of logits
+    double key_flops;    // attention: a token and a key it looks at
+    double weight_bytes; // read once a step
+    double state_bytes;  // of a sequence, read and written once a step
+    double key_bytes;    // K and V of a token, all layers
+};
+
+struct bench {
+    struct rig rig;
+    struct machine machine;
+    struct work work;
+    int ids[CONTEXT_MAX];
+    int n_lengths, lengths[LENGTHS]; // those that the model's context allows
+    int64_t prefill_ns[LENGTHS][OPS_TIMED_N], decode_ns[LENGTHS][OPS_TIMED_N]; // a token, batch 1
+};
+
+static struct work work_of(struct model *m)
+{
+    const struct config *c = model_config(m);
+    const struct model_memory *p = model_memory(m);
+    double h = c->hidden_size, q = (double)c->num_attention_heads * c->head_dim;
+    double kv = (double)c->num_key_value_heads * c->head_dim;
+    double values = (double)c->linear_num_value_heads * c->linear_value_head_dim;
+    double keys = (double)c->linear_num_key_heads * c->linear_key_head_dim;
+    double attention = h * (2 * q + 2 * kv) + q * h;
+    double delta = h * (2 * keys + 2 * values + 2.0 * c->linear_num_value_heads) + values * h;
+    double embed = (double)c->vocab_size * h *
+                   dtype_bytes(model_options(m)->dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16);
+    struct work w = {.head_flops = 2.0 * c->vocab_size * h};
+    for (int i = 0; i < c->num_hidden_layers; i++) {
+        w.layer_flops += 2 * 3 * h * c->intermediate_size;
+        if (c->full_attention[i]) {
+            w.layer_flops += 2 * attention;
+            w.key_flops += 4 * q;
+        } else {
+            // Decay, S^T k, the update and S^T q: seven operations a value of the state.
+            w.layer_flops += 2 * delta + 7 * values * c->linear_key_head_dim;
+        }
+    }
+    w.weight_bytes = (double)(p->weights + p->mapped) - (c->tie_word_embeddings ? 0 : embed);
+    w.state_bytes = 2.0 * (double)p->state_bytes_per_sequence;
+    w.key_bytes = (double)p->kv_bytes_per_token;
+    return w;
+}
+
+// Seconds that `steps` steps take at least, and which of the two floors it is.
+static double floor_seconds(const struct machine *m, double flops, double bytes, const char **which)
+{
+    double compute = flops / m->flops_per_s, memory = bytes / m->bytes_per_s;
+    *which = compute > memory ? "operations" : "bytes";
+    return compute > memory ? compute : memory;
+}
+
+// Times of the fastest run so far: the mean of a shared machine says more about its other users.
+static void take_best(double *best, int64_t begin_ns, int64_t out[OPS_TIMED_N], int tokens)
+{
+    double seconds = clock_ms_between(begin_ns, clock_ns()) / 1e3;
+    const struct op_time *times = ops_timed_read();
+    if (*best > 0 && seconds >= *best)
+        return;
+    *best = seconds;
+    for (int i = 0; out && i < OPS_TIMED_N; i++)
+        out[i] = times[i].ns / tokens;
+}
+
+static void prefill(struct bench *b, int length, int64_t split[OPS_TIMED_N])
+{
+    const struct work *w = &b->work;
+    double best = 0;
+    int64_t first = clock_ns();
+    do {
+        int64_t begin = clock_ns();
+        ops_timed_reset();
+        rig_reset(&b->rig);
+        rig_prompt(&b->rig, 0, b->ids, length, RIG_BATCH_TOKENS, NULL);
+        take_best(&best, begin, split, length);
+    } while (clock_ms_between(first, clock_ns()) < PREFILL_MS);
+    double steps = (length + RIG_BATCH_TOKENS - 1) / RIG_BATCH_TOKENS;
+    double pairs = 0.5 * length * (length + 1.0);
+    double flops = length * w->layer_flops + w->head_flops + pairs * w->key_flops;
+    // Every step reads the weights, the state and the keys so far.
+    double bytes = steps * (w->weight_bytes + w->state_bytes) + steps * length / 2 * w->key_bytes;
+    const char *which = NULL;
+    double least = floor_seconds(&b->machine, flops, bytes, &which);
+    printf("  %7d %9.0f tok/s %9.2f ms, floor %9.2f ms (%s), ratio %.1f\n", length, length / best,
+           best * 1e3, least * 1e3, which, best / least);
+}
+
+// The caches need not hold anything that was computed: what they hold does not change the time.
+static void decode(struct bench *b, int depth, int batch, int64_t split[OPS_TIMED_N])
+{
+    struct feed f[BATCH];
+    const struct work *w = &b->work;
+    rig_reset(&b->rig);
+    for (int i = 0; i < batch; i++) {
+        b->rig.pos[i] = depth - DECODE_STEPS;
+        f[i] = (struct feed){.seq = i, .ids = b->ids + i, .t = 1, .decode = true, .last = true};
+    }
+    double best = 0;
+    for (int i = 0; i < DECODE_STEPS; i++) {
+        int64_t begin = clock_ns();
+        ops_timed_reset();
+        rig_step(&b->rig, f, batch);
+        take_best(&best, begin, split, 1);
+    }
+    const char *which = NULL;
+    double flops = batch * (w->layer_flops + w->head_flops + depth * w->key_flops);
+    double bytes = w->weight_bytes + batch * (w->state_bytes + depth * w->key_bytes);
+    double least = floor_seconds(&b->machine, flops, bytes, &which);
+    printf("  %7d %6d %9.1f tok/s %9.3f ms a step, floor %7.3f ms (%s), ratio %.1f\n", depth, batch,
+           batch / best, best * 1e3, least * 1e3, which, best / least);
+}
+
+static void print_split(const struct bench *b, const char *title,
+                        int64_t split[LENGTHS][OPS_TIMED_N])
+{
+    int64_t sums[LENGTHS] = {0};
+    printf("%s\n  %-12s", title, "");
+    for (int i = 0; i < b->n_lengths; i++)
+        printf("%16d", b->lengths[i]);
+    printf("\n");
+    for (int i = 0; i < b->n_lengths; i++)
+        for (int op = 0; op < OPS_TIMED_N; op++)
+            sums[i] += split[i][op];
+    for (int op = 0; op < OPS_TIMED_N; op++) {
+        if (!split[0][op])
+            continue;
+        printf("  %-12s", ops_timed_read()[op].name);
+        for (int i = 0; i < b->n_lengths; i++)
+            printf("%10.2f %4.1f%%", (double)split[i][op] / 1e3,
+                   100.0 * (double)split[i][op] / (double)sums[i]);
+        printf("\n");
+    }
+}
+
+// The point of a state of fixed size: what a generated token costs in the linear layers does not grow.
+static void print_growth(const struct bench *b)
+{
+    printf("decode, us a token by depth: parts that keep a state, parts that keep every token\n");
+    for (int i = 0; i < b->n_lengths; i++) {
+        const int64_t *ns = b->decode_ns[i];
+        double delta =
+            (double)(ns[OPS_TIMED_conv] + ns[OPS_TIMED_delta_rule] + ns[OPS_TIMED_gated_norm]);
+        double attention = (double)(ns[OPS_TIMED_attn_prep] + ns[OPS_TIMED_attention]);
+        printf("  %7d   delta net %9.2f   attention %9.2f\n", b->lengths[i], delta / 1e3,
+               attention / 1e3);
+    }
+}
+
+static void print_memory(const struct bench *b)
+{
+    const struct model_memory *p = model_memory(b->rig.m);
+    printf(
+        "memory: weights %.1f MB (%.1f of them mapped), scratch %.1f MB; a sequence by context:\n",
+        (double)(p->weights + p->mapped) / 1e6, (double)p->mapped / 1e6, (double)p->scratch / 1e6);
+    for (int i = 0; i < b->n_lengths; i++)
+        printf("  %7d   state %.3f MB   KV %.3f MB\n", b->lengths[i],
+               (double)p->state_bytes_per_sequence / 1e6,
+               (double)p->kv_bytes_per_token * b->lengths[i] / 1e6);
+}
+
+static void print_head(const struct bench *b, const struct mode_options *o)
+{
+    char text[256];
+    b->rig.ops->describe(b->rig.dev, text, sizeof text);
+    printf("model %s, %s, %lld parameters\ndevice %s\n", o->model, dtype_name(o->dtype),
+           (long long)model_memory(b->rig.m)->n_params, text);
+    printf("machine: %d threads read %.1f GB/s and do %.1f GFLOP/s in float32 (%s)\n",
+           b->machine.threads, b->machine.bytes_per_s / 1e9, b->machine.flops_per_s / 1e9,
+           b->machine.vectors);
+}
+
+int mode_perf(const struct mode_options *o)
+{
+    struct config c;
+    if (rig_config(o->model, &c))
+        return 1;
+    int context = c.max_position_embeddings < CONTEXT_MAX ? c.max_position_embeddings : CONTEXT_MAX;
+    struct bench *b = mem_zero(1, sizeof *b);
+    const struct rig_options ro = {
+        .dtype = o->dtype, .threads = o->threads, .sequences = BATCH, .context = context};
+    b->machine = machine_measure(o->threads);
+    if (rig_open(&b->rig, o->model, &ro, ops_timed(&ops_cpu))) {
+        mem_free(b);
+        return 1;
+    }
+    b->work = work_of(b->rig.m);
+    for (int i = 0; i < CONTEXT_MAX; i++)
+        b->ids[i] = (int)((unsigned)i * 2654435761u % (unsigned)c.vocab_size);
+    for (int i = 0; i < LENGTHS; i++)
+        if (CONTEXTS[i] <= b->rig.pages_max * PAGE_TOKENS)
+            b->lengths[b->n_lengths++] = CONTEXTS[i];
+    print_head(b, o);
+    print_memory(b);
+    printf("prefill by prompt length, steps of %d tokens\n", RIG_BATCH_TOKENS);
+    for (int i = 0; i < b->n_lengths; i++)
+        prefill(b, b->lengths[i], b->prefill_ns[i]);
+    printf("decode by depth and batch\n");
+    for (int batch = 1; batch <= BATCH; batch *= BATCH)
+        for (int i = 0; i < b->n_lengths; i++)
+            decode(b, b->lengths[i], batch, batch == 1 ? b->decode_ns[i] : NULL);
+    print_split(b, "prefill, us a token and share by operation", b->prefill_ns);
+    print_split(b, "decode at batch 1, us a token and share by operation", b->decode_ns);
+    print_growth(b);
+    rig_close(&b->rig);
+    mem_free(b);
+    return 0;
+}

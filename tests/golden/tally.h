@@ -1,0 +1,29 @@
+// tally.h - what the checks of this folder count, and how they print it.
+#ifndef TALLY_H
+#define TALLY_H
+
+#include <stdbool.h>
+
+#include "err.h"
+
+struct tally {
+    int passed, failed, skipped;
+};
+
+// One line: "ok   what" or "FAIL what"; what says the figure and its limit.
+void tally_add(struct tally *t, bool ok, const char *format, ...) PRINTF_LIKE(3, 4);
+void tally_skip(struct tally *t, const char *format, ...) PRINTF_LIKE(2, 3);
+
+// Sanitizers cost ten times the time: those builds run a subset that still takes every path.
+extern const bool tally_quick;
+
+// golden_check.c: the logits, log-probabilities and greedy tokens that transformers computed.
+void check_golden(struct tally *t);
+
+// rows_check.c: a sequence's logits have the same bits alone, in a batch and cut into pieces.
+void check_rows(struct tally *t);
+
+// types_check.c: how far bf16 and int8 are from float32.
+void check_types(struct tally *t);
+
+#endif
