@@ -12,8 +12,8 @@
 enum { DETOK_STOPS_MAX = 16, DETOK_STOP_BYTES_MAX = 256 };
 
 struct detok_stop {
-    const char *text; // borrowed for the detok's life
-    size_t n;
+    const char *text; // UTF-8, borrowed for the detok's life
+    size_t n;         // bytes, 1 .. DETOK_STOP_BYTES_MAX
 };
 
 struct detok {
@@ -31,7 +31,8 @@ void detok_fini(struct detok *d);
 
 // Feed one id; append what is now certain to out, always whole characters (bytes that can never
 // become UTF-8 turn into U+FFFD, as the `tokenizers` library's decode does). Returns true when a stop
-// string is complete: out holds the text before it, d->stop says which, and nothing more comes.
+// string is complete: out holds the text before it, d->stop says which, and nothing more comes. Of
+// several, the one that ends first, and of those the longest; so the borders of tokens do not matter.
 bool detok_push(struct detok *d, int id, struct buf *out);
 
 // The end: let out what was held back (an incomplete character becomes one U+FFFD).

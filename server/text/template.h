@@ -22,7 +22,9 @@ struct template_options {
 // messages: the request's array as OpenAI's clients send it (content a string, parts, or null;
 // reasoning_content or reasoning; tool_calls with arguments as an object or as a JSON string; roles
 // system, developer (= system), user, assistant, tool). tools: array or NULL. Appends to out.
-// ERR_BAD_REQUEST names the message at fault in err.param.
+// ERR_BAD_REQUEST names the message at fault in err.param, ERR_TOO_LARGE says that out is full; out may
+// then hold the beginning of the prompt. Images and videos are refused. Values are printed as Python
+// prints them (pyjson.h). Source: chat_template.jinja of the Qwen3.5 checkpoints.
 int template_render(struct buf *out, json_t *messages, json_t *tools,
                     const struct template_options *o, struct err *e) MUST_USE;
 

@@ -33,7 +33,8 @@ enum tokenizer_flags {
 };
 
 // Append the ids of n bytes of UTF-8. Linear time whatever the text. Fails with ERR_BAD_REQUEST when
-// text is not UTF-8 (the byte offset is named) and ERR_TOO_LARGE past ids_max ids (0: no limit).
+// text is not UTF-8 (the byte offset is named) and ERR_TOO_LARGE past ids_max ids (0: no limit); out
+// is then as it was.
 int tokenizer_encode(const struct tokenizer *tk, const char *text, size_t n, unsigned flags,
                      size_t ids_max, struct ids *out, struct err *e) MUST_USE;
 

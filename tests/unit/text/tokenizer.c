@@ -3,6 +3,7 @@
 #include "tokenizer.h"
 
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -211,6 +212,28 @@ Test(tokenizer, merging_is_the_same_in_short_and_long_pieces)
         before = ids;
     }
     ids_fini(&before);
+    tokenizer_destroy(tk);
+}
+
+static void *encode_again(void *arg)
+{
+    json_t *expected = fixture_json("tiny_tokenizer/expected.json"), *one;
+    size_t i;
+    json_array_foreach(json_object_get(expected, "encode"), i, one)
+        expect_ids(arg, json_object_get(one, "text"), json_object_get(one, "ids"));
+    json_decref(expected);
+    return NULL;
+}
+
+Test(tokenizer, many_threads_at_once)
+{
+    enum { THREADS = 4 };
+    struct tokenizer *tk = fixture_tokenizer();
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, encode_again, tk), 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
     tokenizer_destroy(tk);
 }
 
