@@ -113,8 +113,9 @@ static void prefill(const struct delta_chunk *c, const struct span *span)
     for (int h = 0; h < c->n_heads; h++)
         begin_state(c->args, span, c->v_head + h);
     for (int i = 0; i < span->t; i += chunk) {
-        const int n = span->t - i < chunk ? span->t - i : chunk;
-        delta_chunk(c, span->t0 + i, n, (span->pos0 + i) / chunk);
+        const int left = span->t - i, n = left < chunk ? left : chunk;
+        const int next = left - n < chunk ? left - n : chunk;
+        delta_chunk(c, span->t0 + i, n, next, (span->pos0 + i) / chunk);
     }
 }
 

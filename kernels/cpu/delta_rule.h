@@ -47,7 +47,8 @@ struct delta_chunk {
 };
 size_t delta_chunk_scratch(const struct delta_rule_args *a); // floats, a multiple of 16
 
-// Rows row .. row + n - 1, n <= args->chunk; `index` is the chunk's number in its sequence.
-void delta_chunk(const struct delta_chunk *c, int row, int n, int index);
+// Rows row .. row + n - 1, n <= args->chunk; `next` rows after them will be asked for next; `index` is
+// the chunk's number in its sequence.
+void delta_chunk(const struct delta_chunk *c, int row, int n, int next, int index);
 
 #endif

@@ -20,6 +20,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "expf.h"
 #include "smallgemm.h"
 #include "tri_inverse.h"
 
@@ -72,23 +73,25 @@ static void begin(struct work *w, const struct delta_chunk *c, int row, int n)
     w->inverse = w->N + v;
 }
 
-// e^x for x <= 0, zero below -87; 2e-7 relative. Plain arithmetic, so that loops over it become
-// vectors, which a call of expf would prevent.
-static inline float exp_negative(float x)
+static void prefetch_row(const float *row, int n)
 {
-    const float y = x >= -87.0f ? x : -87.0f;                      // NaN too: it has no integer
-    const float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f; // nearest integer of y / ln 2
-    const float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;   // y - n ln 2, |r| <= 0.35
-    const float p =
-        1.0f +
-        r * (1.0f +
-             r * (0.5f +
-                  r * (1.0f / 6 +
-                       r * (1.0f / 24 + r * (1.0f / 120 + r * (1.0f / 720 + r * (1.0f / 5040)))))));
-    const int bits = ((int)n + 127) * (1 << 23);
-    float power; // 2^n
-    memcpy(&power, &bits, sizeof power);
-    return x >= -87.0f ? p * power : x < -87.0f ? 0.0f : x;
+    for (int i = 0; i < n; i += 16)
+        __builtin_prefetch(row + i, 0, 2); // into the second cache: rows share sets of the first
+}
+
+// Rows of one head lie a row of all heads apart, too far for the processor to guess the next: the next
+// chunk's keys, queries and values and this chunk's outputs arrive while it computes.
+static void prefetch_rows(const struct work *w, int next)
+{
+    const struct delta_rule_args *a = w->a;
+    const int v_dims = a->v_dim * w->c->n_heads, k_head = w->c->k_head, v_head = w->c->v_head;
+    for (int t = w->row; t < w->row + w->n; t++)
+        prefetch_row(delta_o(a, t, v_head), v_dims);
+    for (int t = w->row + w->n; t < w->row + w->n + next; t++) {
+        prefetch_row(delta_k(a, t, k_head), a->k_dim);
+        prefetch_row(delta_q(a, t, k_head), a->k_dim);
+        prefetch_row(delta_v(a, t, v_head), v_dims);
+    }
 }
 
 static void load_keys(struct work *w)
@@ -137,7 +140,7 @@ static void load_gates(struct work *w, int v_head)
         w->beta[t] = gate.beta;
         w->G[t] = (float)sum;
         w->G_rest[t] = (float)(sum - w->G[t]);
-        w->eG[t] = exp_negative(w->G[t]);
+        w->eG[t] = expf_fast(w->G[t]);
     }
     for (int t = w->n; t < w->size; t++)
         w->G[t] = w->G_rest[t] = 0;
@@ -154,11 +157,13 @@ static void decay_keys(struct work *w)
         float D[INVERSE_CHUNK_MAX];
         for (int s = 0; s < end; s++) {
             const float x = (w->G[t] - w->G[s]) + (w->G_rest[t] - w->G_rest[s]);
-            D[s] = exp_negative(s > t ? -INFINITY : x);
+            D[s] = s > t ? -INFINITY : x;
         }
+        for (int s = 0; s < end; s++)
+            D[s] = expf_fast(D[s]);
         for (int s = 0; s < end; s++) {
             A[s] = s < t ? w->beta[t] * kk[s] * D[s] : 0.0f;
-            P[s] = s <= t ? qk[s] * D[s] : 0.0f;
+            P[s] = s > t ? 0.0f : qk[s] * D[s];
         }
         memset(A + end, 0, (size_t)(size - end) * sizeof *A);
         memset(P + end, 0, (size_t)(size - end) * sizeof *P);
@@ -243,8 +248,7 @@ static void advance_state(struct work *w, int v_head)
 {
     const int dim = w->a->v_dim, last = w->n - 1;
     for (int t = 0; t < w->n; t++) {
-        const float factor =
-            exp_negative((w->G[last] - w->G[t]) + (w->G_rest[last] - w->G_rest[t]));
+        const float factor = expf_fast((w->G[last] - w->G[t]) + (w->G_rest[last] - w->G_rest[t]));
         float *N = w->N + (long)t * dim;
         for (int i = 0; i < dim; i++)
             N[i] *= factor;
@@ -261,11 +265,12 @@ static void advance_state(struct work *w, int v_head)
                                              .keep = w->eG[last]});
 }
 
-void delta_chunk(const struct delta_chunk *c, int row, int n, int index)
+void delta_chunk(const struct delta_chunk *c, int row, int n, int next, int index)
 {
     struct work w;
     begin(&w, c, row, n);
     load_keys(&w);
+    prefetch_rows(&w, next);
     multiply_keys(&w);
     for (int h = c->v_head; h < c->v_head + c->n_heads; h++) {
         load_gates(&w, h);

@@ -1,6 +1,7 @@
 // ceilings.c - what this machine can do at best: bytes a second for a working set of a given size,
 // float32 multiply-adds a second. ops_check perf divides by these, so they are measured in its run.
 #define _POSIX_C_SOURCE 200809L
+#include <immintrin.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +10,10 @@
 #include "cpu.h"
 #include "ops_check.h"
 
-static double now(void)
+double ceiling_clock(int threads)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -20,7 +21,7 @@ struct share {
     float *p; // [n]
     size_t n;
     long rounds;
-    float sum; // kept, so that the work is not removed
+    float sums[16]; // kept, so that the work is not removed
 };
 
 // Half the traffic of the kernels is reading, half writing: scaling in place is both.
@@ -30,46 +31,58 @@ static inline __attribute__((always_inline)) void sweep(float *p, size_t n)
         p[i] *= 0.999999f;
 }
 
-// 64-byte vectors become what the processor has; 12 chains cover the latency of two FMA units.
-typedef float wide __attribute__((vector_size(64)));
+// Sums must be registers, or this measures the cache: twelve of them cover the latency of two units.
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 12")
+#endif
+#define CHAINS(vec, set, multiply_add)                                                             \
+    do {                                                                                           \
+        const vec x = set(0.999f), y = set(0.001f);                                                \
+        vec a[12];                                                                                 \
+        UNROLL for (int j = 0; j < 12; j++) a[j] = set((float)j);                                  \
+        for (long r = 0; r < rounds; r++)                                                          \
+            UNROLL for (int j = 0; j < 12; j++) a[j] = multiply_add(a[j], x, y);                   \
+        UNROLL for (int j = 1; j < 12; j++) a[0] = multiply_add(a[j], x, a[0]);                    \
+        memcpy(out, &a[0], sizeof a[0]);                                                           \
+    } while (0)
 
-static inline __attribute__((always_inline)) float chains(long rounds)
+static void chains_base(long rounds, float *out)
 {
-    wide a[12], x, y;
-    for (int i = 0; i < 16; i++) {
-        x[i] = 0.999f;
-        y[i] = 0.001f;
-    }
-    for (int j = 0; j < 12; j++)
-        a[j] = y * (float)j;
-    for (long r = 0; r < rounds; r++)
-        for (int j = 0; j < 12; j++)
-            a[j] = a[j] * x + y;
-    float sum = 0;
-    for (int j = 0; j < 12; j++)
-        sum += a[j][0];
-    return sum;
+#define MULTIPLY_ADD(a, b, c) _mm_add_ps(_mm_mul_ps(a, b), c)
+    CHAINS(__m128, _mm_set1_ps, MULTIPLY_ADD);
+#undef MULTIPLY_ADD
 }
 
-// The two loops above once for each instruction set.
-#define LEVEL(name, set)                                                                           \
-    static __attribute__((target(set))) void sweep_##name(float *p, size_t n)                      \
-    {                                                                                              \
-        sweep(p, n);                                                                               \
-    }                                                                                              \
-    static __attribute__((target(set))) float chains_##name(long rounds)                           \
-    {                                                                                              \
-        return chains(rounds);                                                                     \
-    }
-LEVEL(base, "sse2")
-LEVEL(avx2, "avx2,fma")
-LEVEL(avx512, "avx512f,avx512vl,avx512dq,avx512bw")
-#undef LEVEL
+static __attribute__((target("avx2,fma"))) void chains_avx2(long rounds, float *out)
+{
+    CHAINS(__m256, _mm256_set1_ps, _mm256_fmadd_ps);
+}
+
+static __attribute__((target("avx512f"))) void chains_avx512(long rounds, float *out)
+{
+    CHAINS(__m512, _mm512_set1_ps, _mm512_fmadd_ps);
+}
+
+static void sweep_base(float *p, size_t n)
+{
+    sweep(p, n);
+}
+
+static __attribute__((target("avx2"))) void sweep_avx2(float *p, size_t n)
+{
+    sweep(p, n);
+}
+
+static __attribute__((target("avx512f"))) void sweep_avx512(float *p, size_t n)
+{
+    sweep(p, n);
+}
 
 static bool has_avx512(void)
 {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+    return __builtin_cpu_supports("avx512f");
 }
 
 static bool has_avx2(void)
@@ -91,21 +104,25 @@ static void *run_sweep(void *arg)
 static void *run_chains(void *arg)
 {
     struct share *s = arg;
-    float (*best)(long) = has_avx512() ? chains_avx512 : has_avx2() ? chains_avx2 : chains_base;
-    s->sum = best(s->rounds);
+    if (has_avx512())
+        chains_avx512(s->rounds, s->sums);
+    else if (has_avx2())
+        chains_avx2(s->rounds, s->sums);
+    else
+        chains_base(s->rounds, s->sums);
     return NULL;
 }
 static double time_threads(void *(*work)(void *), struct share *shares, int threads)
 {
     pthread_t ids[CPU_THREADS_MAX];
-    double start = now();
+    double start = ceiling_clock(threads);
     for (int i = 1; i < threads; i++)
         if (pthread_create(&ids[i], NULL, work, &shares[i]))
             abort();
     work(&shares[0]);
     for (int i = 1; i < threads; i++)
         pthread_join(ids[i], NULL);
-    return now() - start;
+    return ceiling_clock(threads) - start;
 }
 
 double ceiling_bandwidth(size_t bytes, int threads)
@@ -147,6 +164,7 @@ double ceiling_flops(int threads)
         best = t < best ? t : best;
     }
     known_threads = threads;
-    known = 2.0 * 16 * 12 * (double)rounds * threads / best;
+    const double lanes = has_avx512() ? 16 : has_avx2() ? 8 : 4;
+    known = 2 * lanes * 12 * (double)rounds * threads / best;
     return known;
 }
