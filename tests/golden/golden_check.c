@@ -14,7 +14,8 @@
 
 #define LIMIT 1e-3
 
-enum { PATH_BYTES = 1024, BATCH = 8 };
+// One thread: the runs are many and short, and rows_check.c shows that more give the same bits.
+enum { PATH_BYTES = 1024, BATCH = 8, THREADS = 1 };
 
 struct suite {
     const char *name, *model, *file; // below the source directory
@@ -183,7 +184,8 @@ static void check_batch(struct tally *t, const struct suite *s, const char *dir,
                         const struct golden *g)
 {
     struct rig r;
-    const struct rig_options o = {.dtype = DTYPE_F32, .sequences = BATCH, .context = 512};
+    const struct rig_options o = {
+        .dtype = DTYPE_F32, .threads = THREADS, .sequences = BATCH, .context = 512};
     const struct golden_case *cases[BATCH];
     int ids[BATCH];
     if (rig_open(&r, dir, &o, &ops_cpu)) {
@@ -206,7 +208,8 @@ static void check_suite(struct tally *t, const struct suite *s, const char *dir,
 {
     struct rig r;
     if (rig_open(&r, dir,
-                 &(struct rig_options){.dtype = DTYPE_F32, .sequences = 1, .context = 4096},
+                 &(struct rig_options){
+                     .dtype = DTYPE_F32, .threads = THREADS, .sequences = 1, .context = 4096},
                  &ops_cpu)) {
         tally_add(t, false, "%s: cannot be loaded", s->name);
         return;

@@ -33,7 +33,8 @@ static double divergence(const float *a, const float *b, int n)
 static float *logits_of(const char *dir, enum dtype type, const int *ids, int n, int *vocab)
 {
     struct rig r;
-    if (rig_open(&r, dir, &(struct rig_options){.dtype = type, .sequences = 1, .context = 512},
+    if (rig_open(&r, dir,
+                 &(struct rig_options){.dtype = type, .threads = 1, .sequences = 1, .context = 512},
                  &ops_cpu))
         return NULL;
     size_t bytes = (size_t)n * (size_t)r.vocab * sizeof(float);
