@@ -149,10 +149,11 @@ static unsigned class_of(uint32_t code)
         return UNICODE_NUMBER;
     if (c != UTF8PROC_CATEGORY_CN)
         return 0;
-    return in_ranges(NEW_LETTERS, N(NEW_LETTERS), code)   ? UNICODE_LETTER
-           : in_ranges(NEW_MARKS, N(NEW_MARKS), code)     ? UNICODE_MARK
-           : in_ranges(NEW_NUMBERS, N(NEW_NUMBERS), code) ? UNICODE_NUMBER
-                                                          : 0;
+    if (in_ranges(NEW_LETTERS, N(NEW_LETTERS), code))
+        return UNICODE_LETTER;
+    if (in_ranges(NEW_MARKS, N(NEW_MARKS), code))
+        return UNICODE_MARK;
+    return in_ranges(NEW_NUMBERS, N(NEW_NUMBERS), code) ? UNICODE_NUMBER : 0;
 }
 
 // Does code come back when its decomposition d is composed from the left?
