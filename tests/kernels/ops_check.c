@@ -184,10 +184,10 @@ static void check_repeat(struct check_case *c, const struct entry *e, const stru
     snprintf(text, sizeof text, "%s: %d threads", label, cpu->threads);
     run_fresh(c, e, text);
     check_same(c, s, text);
-    cpu->threads = threads;
 
     if (!e->check->part) {
         check_true(e->check->part_why != NULL, "%s: neither part nor part_why", e->name);
+        cpu->threads = threads;
         return;
     }
     snprintf(text, sizeof text, "%s: in parts", label);
@@ -198,6 +198,7 @@ static void check_repeat(struct check_case *c, const struct entry *e, const stru
         c->args = whole;
     }
     c->args = whole;
+    cpu->threads = threads;
     sync_case(c, text);
     check_same(c, s, text);
 }
@@ -334,8 +335,11 @@ int main(int argc, char **argv)
     ops_cpu.describe(dev, text, sizeof text);
     printf("%s\n", text);
     int status = 2;
-    if (!strcmp(mode, "inverse"))
-        status = inverse_table(&ops_cpu, dev);
+    if (!strcmp(mode, "inverse")) {
+        inverse_table(&ops_cpu, dev);
+        delta_rule_table(&ops_cpu, dev);
+        status = 0;
+    }
     for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++)
         if (!strcmp(mode, MODES[i].name))
             status = run_all(&ops_cpu, dev, only, MODES[i].modes);

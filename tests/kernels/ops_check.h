@@ -108,8 +108,9 @@ double ceiling_bandwidth(size_t bytes, int threads);
 double ceiling_flops(int threads);
 double ceiling_clock(int threads); // seconds; processor time of the thread when threads is 1
 
-// The table of methods and precisions of the inversion; ops_check inverse.
-int inverse_table(const struct ops *ops, struct dev *dev);
+// Tables of errors by method and type: of the inverse, and of the delta rule. ops_check inverse.
+void inverse_table(const struct ops *ops, struct dev *dev);
+void delta_rule_table(const struct ops *ops, struct dev *dev);
 
 #define X(op) extern const struct op_check check_##op __attribute__((weak));
 OPS(X)
