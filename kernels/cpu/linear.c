@@ -15,14 +15,17 @@ enum { SLOT_X, SLOT_SCALE, SLOT_TILE }; // scratch
 // x rounded to what the weights' type asks for, all rows, with room for a padded last tile.
 static const void *round_x(struct dev *dev, const struct linear_args *a, const float **scale)
 {
-    const size_t n = (size_t)a->t * (size_t)a->w.cols;
+    const size_t cols = (size_t)a->w.cols, n = (size_t)a->t * cols;
     *scale = NULL;
     if (a->w.type == DTYPE_F32)
         return a->x;
     if (a->w.type == DTYPE_BF16) {
         uint16_t *x = cpu_scratch(dev, SLOT_X, n * sizeof *x);
-        if (x)
-            half_to_bf16(x, a->x, n);
+        const int threads = cpu_of(dev)->threads;
+        (void)threads; // without OpenMP
+#pragma omp parallel for num_threads(threads) if (a->t > 8) schedule(static)
+        for (int t = 0; t < (x ? a->t : 0); t++)
+            half_to_bf16(x + (size_t)t * cols, (const float *)a->x + (size_t)t * cols, cols);
         return x;
     }
     int8_t *x = cpu_scratch(dev, SLOT_X, n);
@@ -37,39 +40,58 @@ static const void *round_x(struct dev *dev, const struct linear_args *a, const f
     return x;
 }
 
-static size_t x_bytes(const struct weight *w)
+static int tile_for(int rows)
 {
-    return dtype_bytes(w->type);
+    int tile = LINEAR_TILE;
+    while (tile > rows && tile > LINEAR_TILE_MIN)
+        tile /= 4;
+    return tile;
 }
 
-// One tile of rows; a last tile with fewer goes through zero-padded scratch.
-static bool do_tile(struct dev *dev, const struct linear_args *a, const uint8_t *x, int row,
-                    const float *scale)
+// y = sums * scales, in place: int32 becomes float32 in the same four bytes.
+static void apply_scales(const struct cpu *cpu, float *y, const float *x_scale,
+                         const struct weight *w, int rows)
 {
-    const int rows = a->t_gemm - row < LINEAR_TILE ? a->t_gemm - row : LINEAR_TILE;
-    const size_t k = (size_t)a->w.cols * x_bytes(&a->w), n = (size_t)a->w.rows;
+    const int threads = cpu->threads, n = w->rows;
+    (void)threads; // without OpenMP
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int r = 0; r < rows; r++) {
+        float *row = y + (size_t)r * (size_t)n;
+        for (int j = 0; j < n; j++) {
+            int32_t sum;
+            memcpy(&sum, &row[j], sizeof sum);
+            row[j] = (float)sum * (x_scale[r] * w->scale[j]);
+        }
+    }
+}
+
+// One tile of rows, at most what is left of the matrix path's; fewer rows than the smallest tile go
+// through zero-padded scratch. Returns the rows done, 0 when oneDNN does not take them, -1 without
+// memory (kept for sync).
+static int do_tile(struct dev *dev, const struct linear_args *a, const uint8_t *x, int row,
+                   const float *scale)
+{
+    const int left = a->t_gemm - row, tile = tile_for(left), rows = left < tile ? left : tile;
+    const size_t k = (size_t)a->w.cols * dtype_bytes(a->w.type), n = (size_t)a->w.rows;
     const uint8_t *from = x + (size_t)row * k;
     float *y = (float *)a->y + (size_t)row * n;
-    if (rows == LINEAR_TILE && !scale)
-        return linear_tile(dev, y, from, &a->w);
-    uint8_t *padded = cpu_scratch(dev, SLOT_TILE, LINEAR_TILE * (k + n * 4));
-    if (!padded)
-        return true; // kept for sync
-    memcpy(padded, from, (size_t)rows * k);
-    memset(padded + (size_t)rows * k, 0, (size_t)(LINEAR_TILE - rows) * k);
-    float *out = (float *)(void *)(padded + LINEAR_TILE * k);
-    if (!linear_tile(dev, out, padded, &a->w))
-        return false;
-    if (!scale) {
-        memcpy(y, out, (size_t)rows * n * sizeof *y);
-        return true;
+    if (rows == tile) {
+        if (!linear_tile(dev, y, from, &a->w, tile))
+            return 0;
+    } else {
+        const size_t x_bytes = ((size_t)tile * k + 63) / 64 * 64;
+        uint8_t *padded = cpu_scratch(dev, SLOT_TILE, x_bytes + (size_t)tile * n * sizeof *y);
+        if (!padded)
+            return -1;
+        memcpy(padded, from, (size_t)rows * k);
+        memset(padded + (size_t)rows * k, 0, (size_t)(tile - rows) * k);
+        if (!linear_tile(dev, padded + x_bytes, padded, &a->w, tile))
+            return 0;
+        memcpy(y, padded + x_bytes, (size_t)rows * n * sizeof *y);
     }
-    const int32_t *sums = (const int32_t *)(const void *)out;
-    for (int r = 0; r < rows; r++)
-        for (size_t j = 0; j < n; j++)
-            y[(size_t)r * n + j] =
-                (float)sums[(size_t)r * n + j] * (scale[row + r] * a->w.scale[j]);
-    return true;
+    if (scale)
+        apply_scales(cpu_of(dev), y, scale + row, &a->w, rows);
+    return rows;
 }
 
 static void few_rows(const struct cpu *cpu, const struct linear_rows *r)
@@ -97,7 +119,7 @@ static void do_rows(struct dev *dev, const struct linear_args *a, const uint8_t 
         const int col0 = i * STRIP;
         few_rows(cpu, &(struct linear_rows){
                           .y = (float *)a->y + (size_t)row * (size_t)a->w.rows,
-                          .x = x + (size_t)row * (size_t)a->w.cols * x_bytes(&a->w),
+                          .x = x + (size_t)row * (size_t)a->w.cols * dtype_bytes(a->w.type),
                           .scale = scale ? scale + row : NULL,
                           .w = a->w,
                           .ldy = a->w.rows,
@@ -113,10 +135,10 @@ void cpu_linear(struct dev *dev, const struct linear_args *a)
     const uint8_t *x = round_x(dev, a, &scale);
     if (!x)
         return;
-    int row = 0;
-    while (row < a->t_gemm && do_tile(dev, a, x, row, scale))
-        row += row + LINEAR_TILE < a->t_gemm ? LINEAR_TILE : a->t_gemm - row;
-    if (row < a->t)
+    int row = 0, done = 1;
+    for (; row < a->t_gemm && done > 0; row += done > 0 ? done : 0)
+        done = do_tile(dev, a, x, row, scale);
+    if (row < a->t && done >= 0)
         do_rows(dev, a, x, row, scale);
 }
 

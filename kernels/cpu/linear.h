@@ -4,9 +4,10 @@
 
 #include "cpu.h"
 
-// The matrix path always multiplies LINEAR_TILE rows (the last tile padded with zeros), so that a
-// row's sums do not depend on how many rows a step holds.
-enum { LINEAR_TILE = 64 };
+// The matrix path multiplies tiles of these many rows, the largest that fit first; what is less than
+// the smallest is padded with zeros. oneDNN gives a row the same bits in each (tests/kernels/linear.c
+// cuts the same rows differently), so a row's sums do not depend on how many rows a step holds.
+enum { LINEAR_TILE = 256, LINEAR_TILE_MIN = 16 };
 
 // x [rows, k] for the few-rows path, in the form its kernels read: float32, bf16, or int8 with
 // scales. Every y[row][col] is one sum in the order of k, whatever `rows` is.
@@ -24,9 +25,10 @@ void linear_rows_avx2(const struct linear_rows *r);
 void linear_rows_avx512(const struct linear_rows *r);     // INT8 needs VNNI, BF16 widens
 void linear_rows_avx512bf16(const struct linear_rows *r); // BF16 by vdpbf16ps
 
-// The matrix path by oneDNN: y [LINEAR_TILE, w.rows] from x [LINEAR_TILE, w.cols] in the same form as
-// above; y is float32, or int32 for INT8. false when oneDNN failed (kept for sync) or does not take
-// this type on this processor (nothing kept; the few-rows path does the work).
-bool linear_tile(struct dev *dev, void *y, const void *x, const struct weight *w);
+// The matrix path by oneDNN: y [tile, w.rows] from x [tile, w.cols] in the same form as above; y is
+// float32, or int32 for INT8. false when this type is not oneDNN's on this processor or it has no
+// primitive for the shape (the few-rows path does the work); a failure while running is kept for
+// sync().
+bool linear_tile(struct dev *dev, void *y, const void *x, const struct weight *w, int tile);
 
 #endif

@@ -143,9 +143,11 @@ INLINE void block(const struct linear_rows *g, enum kernel kernel, const struct 
                 sum[r * cols + c] = multiply_add(kernel, sum[r * cols + c], u, v[c]);
         }
     }
-    UNROLL
-    for (int i = 0; i < SUMS && kernel == DOT_INT8; i++)
-        sum[i] = _mm512_sub_epi32(sum[i], shift[i % cols]);
+    if (kernel == DOT_INT8) {
+        UNROLL
+        for (int i = 0; i < SUMS; i++)
+            sum[i] = _mm512_sub_epi32(sum[i], shift[i % cols]);
+    }
     store(g, kernel, t, add_lanes(kernel, sum), rows, cols);
 }
 

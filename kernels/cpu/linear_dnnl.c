@@ -5,11 +5,11 @@
 
 #include "linear.h"
 
-enum { SHAPES_MAX = 64 };
+enum { SHAPES_MAX = 128 }; // a model has about ten, each in three tiles
 
 struct shape {
     enum dtype type;
-    int n, k;
+    int tile, n, k;
     dnnl_primitive_t primitive;
     dnnl_memory_t x, w, y;
 };
@@ -69,8 +69,8 @@ static dnnl_data_type_t type_of(enum dtype type)
 static bool describe(struct shape *s, dnnl_memory_desc_t *x, dnnl_memory_desc_t *w,
                      dnnl_memory_desc_t *y)
 {
-    const dnnl_dims_t x_dims = {LINEAR_TILE, s->k}, w_dims = {s->k, s->n};
-    const dnnl_dims_t y_dims = {LINEAR_TILE, s->n}, w_strides = {1, s->k};
+    const dnnl_dims_t x_dims = {s->tile, s->k}, w_dims = {s->k, s->n};
+    const dnnl_dims_t y_dims = {s->tile, s->n}, w_strides = {1, s->k};
     const dnnl_data_type_t out = s->type == DTYPE_INT8 ? dnnl_s32 : dnnl_f32;
     return dnnl_memory_desc_init_by_tag(x, 2, x_dims, type_of(s->type), dnnl_ab) == dnnl_success &&
            dnnl_memory_desc_init_by_strides(w, 2, w_dims, type_of(s->type), w_strides) ==
@@ -96,17 +96,17 @@ static bool make_shape(struct state *st, struct shape *s)
     return made;
 }
 
-static struct shape *find_shape(struct state *st, const struct weight *w)
+static struct shape *find_shape(struct state *st, const struct weight *w, int tile)
 {
     for (int i = 0; i < st->n_shapes; i++) {
         struct shape *s = &st->shapes[i];
-        if (s->type == w->type && s->n == w->rows && s->k == w->cols)
+        if (s->type == w->type && s->tile == tile && s->n == w->rows && s->k == w->cols)
             return s;
     }
     if (st->n_shapes == SHAPES_MAX)
         return NULL;
     struct shape *s = &st->shapes[st->n_shapes];
-    *s = (struct shape){.type = w->type, .n = w->rows, .k = w->cols};
+    *s = (struct shape){.type = w->type, .tile = tile, .n = w->rows, .k = w->cols};
     if (!make_shape(st, s))
         return NULL;
     st->n_shapes++;
@@ -121,12 +121,12 @@ static bool takes(const struct cpu *cpu, enum dtype type)
     return cpu->isa == CPU_AVX512 && (type == DTYPE_BF16 ? cpu->bf16 : cpu->vnni);
 }
 
-bool linear_tile(struct dev *dev, void *y, const void *x, const struct weight *w)
+bool linear_tile(struct dev *dev, void *y, const void *x, const struct weight *w, int tile)
 {
     if (!takes(cpu_of(dev), w->type))
         return false;
     struct state *st = state_of(dev);
-    struct shape *s = st ? find_shape(st, w) : NULL;
+    struct shape *s = st ? find_shape(st, w, tile) : NULL;
     if (!s)
         return false;
     // oneDNN's interface has no const for the memory it only reads.
@@ -142,7 +142,7 @@ bool linear_tile(struct dev *dev, void *y, const void *x, const struct weight *w
     if (status == dnnl_success)
         status = dnnl_stream_wait(st->stream);
     if (status != dnnl_success)
-        cpu_fail(dev, "oneDNN matmul %d x %d x %d failed with status %d", LINEAR_TILE, w->rows,
-                 w->cols, (int)status);
+        cpu_fail(dev, "oneDNN matmul %d x %d x %d failed with status %d", tile, w->rows, w->cols,
+                 (int)status);
     return true;
 }
