@@ -49,7 +49,8 @@ struct reply {
     void (*gone)(void *ud); // called exactly once at the end, whether the reply was sent in full
                             // or the client left: cancel and free what ud holds
     void *ud;
-    void *http; // http/'s own, what reply_wake needs
+    bool started; // http sets it: the head is on its way, status and headers cannot change any more
+    void *http;   // http/'s own, what reply_wake needs
 };
 
 // A handler validates everything before it returns: it fills r, or returns -1 with e and http sends

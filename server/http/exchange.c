@@ -76,6 +76,7 @@ enum MHD_Result exchange_send(struct exchange *x, struct MHD_Response *r)
         ok = MHD_add_response_header(r, "Connection", "close") == MHD_YES && ok;
     CHECK(ok); // names and values are ours; a line break in one is our bug
     x->stage = EXCHANGE_SENDING;
+    reply->started = true;
     enum MHD_Result result = MHD_queue_response(x->mhd, (unsigned)reply->status, r);
     MHD_destroy_response(r);
     return result;
