@@ -1,0 +1,368 @@
+// main.c - starts and stops the rooms; the only file that includes from all of them.
+//
+// Order: options, keys, device, listening socket; then the model loads on a thread of its own while
+// /livez already answers and everything else says 503 "loading"; then the engine starts. Exit codes:
+// 0 drained or checked, 1 could not start, 2 wrong options, 3 the device was lost.
+#define _GNU_SOURCE
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "clock.h"
+#include "config.h"
+#include "engine.h"
+#include "err.h"
+#include "http.h"
+#include "inverse.h"
+#include "keys.h"
+#include "log.h"
+#include "mem.h"
+#include "ops.h"
+#include "qwen35.h"
+#include "tokenizer.h"
+
+enum { EXIT_OPTIONS = 2, EXIT_DEVICE = 3, HEADER_BYTES_MAX = 32 * 1024 };
+
+struct app {
+    struct config_values options;
+    struct keys keys;
+    char model_dir[PATH_MAX], model_id[256];
+    struct model_options model_options;
+    const struct ops *ops;
+    struct dev *dev;
+    struct tokenizer *tokenizer;
+    struct engine *engine;
+    struct api_server api;
+    struct http *http;
+    pthread_t loader;
+    atomic_int exit_code;
+    int signals; // SIGTERM and SIGINT seen; loop thread
+};
+
+static bool is_dir_with_config(const char *dir)
+{
+    char path[PATH_MAX];
+    return snprintf(path, sizeof path, "%s/config.json", dir) < (int)sizeof path &&
+           access(path, R_OK) == 0;
+}
+
+// The bundled model lies beside the program: in the source tree, or where `cmake --install` puts it.
+static int find_bundled(char *dir, size_t size, struct err *e)
+{
+    static const char *const PLACES[] = {"../../models/bundled",
+                                         "../share/deltaserve/models/bundled"};
+    char exe[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n < 0)
+        return err_set(e, ERR_BAD_REQUEST, "/proc/self/exe cannot be read; give --model DIR");
+    exe[n] = '\0';
+    char *slash = strrchr(exe, '/');
+    CHECK(slash != NULL);
+    *slash = '\0';
+    for (size_t i = 0; i < sizeof PLACES / sizeof *PLACES; i++)
+        if (snprintf(dir, size, "%s/%s", exe, PLACES[i]) < (int)size && is_dir_with_config(dir))
+            return 0;
+    return err_set(e, ERR_BAD_REQUEST,
+                   "the bundled model is not beside the program (%.200s); give --model DIR", exe);
+}
+
+// "models--org--name" in a cache's path names the model "org/name"; else the directory's own name.
+static void name_model(struct app *app)
+{
+    if (*app->options.model_id) {
+        snprintf(app->model_id, sizeof app->model_id, "%s", app->options.model_id);
+        return;
+    }
+    char path[PATH_MAX];
+    if (!realpath(app->model_dir, path))
+        snprintf(path, sizeof path, "%s", app->model_dir);
+    char *cached = strstr(path, "/models--");
+    if (!cached) {
+        char *slash = strrchr(path, '/');
+        snprintf(app->model_id, sizeof app->model_id, "%.200s", slash ? slash + 1 : path);
+        return;
+    }
+    cached += strlen("/models--");
+    cached[strcspn(cached, "/")] = '\0';
+    char *dashes = strstr(cached, "--");
+    if (dashes) {
+        *dashes = '\0';
+        snprintf(app->model_id, sizeof app->model_id, "%.100s/%.100s", cached, dashes + 2);
+    } else {
+        snprintf(app->model_id, sizeof app->model_id, "%.200s", cached);
+    }
+}
+
+static int choose_model(struct app *app, struct err *e)
+{
+    const char *model = app->options.model;
+    if (!strcmp(model, "bundled")) {
+        if (find_bundled(app->model_dir, sizeof app->model_dir, e))
+            return -1;
+    } else if (snprintf(app->model_dir, sizeof app->model_dir, "%s", model) >=
+               (int)sizeof app->model_dir) {
+        return err_set(e, ERR_BAD_REQUEST, "--model is longer than %d bytes", PATH_MAX - 1);
+    }
+    if (!strcmp(model, "bundled") && !*app->options.model_id)
+        snprintf(app->model_id, sizeof app->model_id, "bundled");
+    else
+        name_model(app);
+    return 0;
+}
+
+static enum dtype parse_dtype(const char *name)
+{
+    return !strcmp(name, "f32") ? DTYPE_F32 : !strcmp(name, "int8") ? DTYPE_INT8 : DTYPE_BF16;
+}
+
+static int set_model_options(struct app *app, struct err *e)
+{
+    const struct config_values *c = &app->options;
+    app->model_options = (struct model_options){
+        .dtype = parse_dtype(c->dtype),
+        .context_max = (int)c->context_max,
+        .batch_tokens = (int)c->batch_tokens,
+        .batch_rows = (int)(c->batch_tokens + c->sequences_max),
+        .sequences_max = (int)c->sequences_max,
+        .kv_bytes = (size_t)c->kv_bytes,
+        .chunk = (int)c->chunk,
+        .residual_every = (int)c->residual_every,
+    };
+    char why[256];
+    if (inverse_parse(&app->model_options.inverse, c->inverse, c->inverse_dtype, (int)c->chunk, why,
+                      sizeof why))
+        return err_set(e, ERR_BAD_REQUEST, "--inverse '%s' with --inverse-dtype '%s': %s",
+                       c->inverse, c->inverse_dtype, why);
+    return 0;
+}
+
+static bool is_loopback(const char *host)
+{
+    return !strncmp(host, "127.", 4) || !strcmp(host, "::1") || !strcmp(host, "localhost");
+}
+
+static int read_keys(struct app *app, struct err *e)
+{
+    const struct config_values *c = &app->options;
+    if (*c->api_key_file)
+        return keys_read(&app->keys, c->api_key_file, e);
+    if (!is_loopback(c->host) && !c->insecure)
+        return err_set(e, ERR_BAD_REQUEST,
+                       "--host %s can be reached from other machines and no --api-key-file is "
+                       "given; give one, or --insecure to serve everyone",
+                       c->host);
+    return 0;
+}
+
+static int open_device(struct app *app, struct err *e)
+{
+    char why[256], what[256];
+    struct dev_options options = {.threads = (int)app->options.threads};
+    app->ops = &ops_cpu;
+    app->dev = app->ops->open(&options, why, sizeof why);
+    if (!app->dev)
+        return err_set(e, ERR_BAD_REQUEST, "device '%s' cannot be opened: %s", app->options.device,
+                       why);
+    app->ops->describe(app->dev, what, sizeof what);
+    log_event(LOG_INFO, "device", "name=%s built_for=cpu what=\"%s\"", app->ops->name, what);
+    return 0;
+}
+
+static void log_progress(void *ud, size_t done, size_t all)
+{
+    int64_t *last_ns = ud;
+    if (done < all && clock_ns() - *last_ns < 1000000000)
+        return;
+    *last_ns = clock_ns();
+    log_event(LOG_INFO, "loading", "mib=%zu of=%zu", done >> 20, all >> 20);
+}
+
+static void print_memory(const struct model *m)
+{
+    const struct model_memory *p = model_memory(m);
+    const struct model_options *o = model_options(m);
+    char inverse[64];
+    fprintf(stderr,
+            "memory plan                     MiB\n"
+            "  weights, allocated     %10.1f\n"
+            "  weights, mapped file   %10.1f\n"
+            "  KV pages               %10.1f  %d pages of %d tokens, %zu bytes a token\n"
+            "  recurrent state        %10.1f  %d sequences, %zu bytes each, whatever the length\n"
+            "  scratch                %10.1f  for steps of %d tokens\n",
+            (double)p->weights / 0x1p20, (double)p->mapped / 0x1p20, (double)p->kv_pages / 0x1p20,
+            p->n_pages, PAGE_TOKENS, p->kv_bytes_per_token, (double)p->state / 0x1p20, p->n_slots,
+            p->state_bytes_per_sequence, (double)p->scratch / 0x1p20, o->batch_tokens);
+    log_event(LOG_INFO, "model", "parameters=%lld dtype=%s context_max=%d chunk=%d inverse=%s",
+              (long long)p->n_params, dtype_name(o->dtype), o->context_max, o->chunk,
+              inverse_name(&o->inverse, inverse, sizeof inverse));
+}
+
+static struct model *load_model(struct app *app, struct err *e)
+{
+    int64_t start_ns = clock_ns(), last_ns = start_ns;
+    app->tokenizer = tokenizer_load(app->model_dir, e);
+    if (!app->tokenizer && e->code != ERR_NOT_FOUND)
+        return NULL;
+    if (!app->tokenizer)
+        log_event(LOG_WARN, "no_tokenizer", "dir=%s requests=\"token ids only\"", app->model_dir);
+    struct model *m = model_load(app->model_dir, &app->model_options, app->ops, app->dev,
+                                 log_progress, &last_ns, e);
+    if (m)
+        log_event(LOG_INFO, "loaded", "id=%s dir=%s seconds=%.2f", app->model_id, app->model_dir,
+                  clock_ms_between(start_ns, clock_ns()) / 1e3);
+    return m;
+}
+
+static void end_with(struct app *app, int code)
+{
+    atomic_store(&app->exit_code, code);
+    http_stop(app->http);
+}
+
+// Engine thread: every generation has failed by now; the supervisor starts us again.
+static void device_lost(void *ud, const struct err *e)
+{
+    log_event(LOG_ERROR, "device_lost", "text=\"%s\"", e->text);
+    end_with(ud, EXIT_DEVICE);
+}
+
+static void *load(void *ud)
+{
+    struct app *app = ud;
+    struct err e = {0};
+    struct model *m = load_model(app, &e);
+    if (m) {
+        print_memory(m);
+        struct engine_options o = {
+            .queue_max = (int)app->options.queue_max,
+            .trace = *app->options.trace ? app->options.trace : NULL,
+            .device_lost = device_lost,
+            .ud = app,
+        };
+        app->engine = engine_create(m, app->ops, app->dev, app->tokenizer, &o, &e);
+    }
+    if (app->engine) {
+        api_ready(&app->api, app->engine, app->tokenizer);
+        log_event(LOG_INFO, "ready", "id=%s", app->model_id);
+    } else {
+        log_event(LOG_ERROR, "not_loaded", "text=\"%s\"", e.text);
+        end_with(app, EXIT_FAILURE);
+    }
+    return NULL;
+}
+
+static void on_signal(void *ud, int signum)
+{
+    struct app *app = ud;
+    if (signum == SIGUSR1) {
+        api_dump(&app->api);
+        return;
+    }
+    log_event(LOG_INFO, "signal", "name=%s", strsignal(signum));
+    if (app->signals++ == 0)
+        http_drain(app->http);
+    else
+        http_stop(app->http);
+}
+
+static int serve(struct app *app, struct err *e)
+{
+    const struct config_values *c = &app->options;
+    app->api = (struct api_server){
+        .model_id = app->model_id,
+        .created = time(NULL),
+        .version = DELTASERVE_VERSION,
+        .commit = DELTASERVE_COMMIT,
+        .n_max = (int)c->n_max,
+        .max_tokens_default = (int)c->max_tokens_default,
+        .any_model = c->any_model,
+        .thinking_by_default = c->thinking,
+    };
+    struct http_options o = {
+        .host = c->host,
+        .port = (int)c->port,
+        .connections_max = (int)c->connections_max,
+        .connections_per_ip = (int)c->connections_per_ip,
+        .header_bytes_max = HEADER_BYTES_MAX,
+        .body_bytes_max = (size_t)c->body_bytes_max,
+        .idle_timeout_ms = (int)c->idle_timeout_ms,
+        .heartbeat_ms = (int)c->heartbeat_ms,
+        .drain_timeout_ms = (int)c->drain_timeout_ms,
+        .keys = &app->keys,
+        .on_signal = on_signal,
+        .ud = app,
+    };
+    app->http = http_create(&o, API_ROUTES, API_ROUTES_N, &app->api, e);
+    if (!app->http)
+        return -1;
+    CHECK(pthread_create(&app->loader, NULL, load, app) == 0);
+    http_run(app->http);
+    pthread_join(app->loader, NULL);
+    engine_destroy(app->engine);
+    http_destroy(app->http);
+    return 0;
+}
+
+static int check(struct app *app, struct err *e)
+{
+    struct model *m = load_model(app, e);
+    if (!m)
+        return -1;
+    print_memory(m);
+    model_destroy(m);
+    return 0;
+}
+
+static int run(struct app *app, struct err *e)
+{
+    if (choose_model(app, e) || set_model_options(app, e) || read_keys(app, e) ||
+        open_device(app, e))
+        return -1;
+    int failed = app->options.check ? check(app, e) : serve(app, e);
+    tokenizer_destroy(app->tokenizer);
+    app->ops->close(app->dev);
+    keys_fini(&app->keys);
+    return failed;
+}
+
+static enum log_level parse_level(const char *name)
+{
+    static const char *const NAMES[] = {"debug", "info", "warn", "error"};
+    int level = 0;
+    while (strcmp(NAMES[level], name))
+        level++;
+    return (enum log_level)level;
+}
+
+int main(int argc, char **argv)
+{
+    struct err e = {0};
+    struct app *app = mem_zero(1, sizeof *app);
+    if (config_read(&app->options, argc, argv, &e)) {
+        fprintf(stderr, "deltaserve: %s\n", e.text);
+        mem_free(app);
+        return EXIT_OPTIONS;
+    }
+    int code = 0;
+    if (app->options.help) {
+        config_help(stdout);
+    } else if (app->options.version) {
+        printf("deltaserve %s %s\n", DELTASERVE_VERSION, DELTASERVE_COMMIT);
+    } else {
+        log_level_set(parse_level(app->options.log_level));
+        if (app->options.check)
+            config_print(&app->options, stderr);
+        code = run(app, &e) ? EXIT_FAILURE : atomic_load(&app->exit_code);
+        if (code == EXIT_FAILURE && *e.text)
+            fprintf(stderr, "deltaserve: %s\n", e.text);
+    }
+    mem_free(app);
+    return code;
+}
