@@ -86,20 +86,32 @@ static void cpu_close(struct dev *dev)
     free(cpu);
 }
 
+// calloc, because the system gives large blocks as zero pages that cost nothing until they are
+// written: a page pool is sized for the longest contexts and seldom full. The block's own address
+// stands just before the aligned one.
 static void *cpu_alloc(struct dev *dev, size_t bytes)
 {
     (void)dev;
-    size_t size = round_up(bytes ? bytes : 1);
-    void *p = size ? aligned_alloc(ALIGN, size) : NULL;
-    if (p)
-        memset(p, 0, size);
+    size_t size;
+    if (__builtin_add_overflow(bytes, ALIGN + sizeof(void *), &size))
+        return NULL;
+    char *block = calloc(1, size);
+    if (!block)
+        return NULL;
+    char *p = block + sizeof(void *);
+    p += -(uintptr_t)p % ALIGN;
+    memcpy(p - sizeof block, &block, sizeof block);
     return p;
 }
 
 static void cpu_release(struct dev *dev, void *p)
 {
     (void)dev;
-    free(p);
+    if (!p)
+        return;
+    char *block;
+    memcpy(&block, (char *)p - sizeof block, sizeof block);
+    free(block);
 }
 
 static void cpu_copy(struct dev *dev, void *dst, const void *src, size_t bytes)
