@@ -50,7 +50,7 @@ INLINE __m512i load(enum kernel kernel, const uint8_t *p, size_t n)
 INLINE __m512i multiply_add(enum kernel kernel, __m512i sum, __m512i u, __m512i v)
 {
     if (kernel == DOT_INT8)
-        return _mm512_dpbusd_epi32(sum, u, v);
+        return _mm512_dpbusd_epi32(sum, v, u);
     if (kernel == DOT_BF16)
         return _mm512_castps_si512(
             _mm512_dpbf16_ps(_mm512_castsi512_ps(sum), (__m512bh)u, (__m512bh)v));
@@ -86,98 +86,109 @@ INLINE __m512i add_lanes(enum kernel kernel, const __m512i v[SUMS])
                _mm512_shuffle_i32x4(c[0], c[1], 0xdd));
 }
 
-// A tile of the result.
+// A tile of the result: `rows` rows of x against `cols` weight rows, rows * cols <= SUMS.
 struct tile {
-    int row, col;
-    bool first; // of these weight rows: fetches the next tile's ahead
+    int row, col, rows, cols;
+    size_t stride; // bytes of a row of x and of W
+    bool ahead;    // fetch the next tile's weight rows
 };
 
 INLINE void store(const struct linear_rows *g, enum kernel kernel, const struct tile *t,
-                  __m512i sums, const int rows, const int cols)
+                  __m512i sums)
 {
     int32_t exact[SUMS];
     float value[SUMS];
     _mm512_storeu_si512(exact, sums);
     _mm512_storeu_si512(value, sums);
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < cols; c++) {
+    for (int r = 0; r < t->rows; r++)
+        for (int c = 0; c < t->cols; c++) {
             float *y = &g->y[(size_t)(t->row + r) * (size_t)g->ldy + (size_t)(t->col + c)];
-            const int i = r * cols + c;
+            const int i = r * t->cols + c;
             *y = kernel != DOT_INT8
                      ? value[i]
                      : (float)exact[i] * (g->scale[t->row + r] * g->w.scale[t->col + c]);
         }
 }
 
-// vpdpbusd multiplies unsigned by signed: x + 128 is unsigned, and 128 times the sum of the weight
-// row, which the same instruction gives, is taken off again. All of it exact in int32.
-INLINE void block(const struct linear_rows *g, enum kernel kernel, const struct tile *t,
-                  const int rows, const int cols)
+struct sums {
+    __m512i sum[SUMS], shift[SUMS];
+};
+
+// One vector further along the rows at x and w (both k values long); n: values left, 64 for all.
+// vpdpbusd multiplies unsigned by signed: w + 128 is unsigned, and 128 times the sum of x's row, which
+// the same instruction gives, is taken off at the end. All of it exact in int32.
+INLINE void advance(enum kernel kernel, struct sums *s, const uint8_t *x, const uint8_t *w,
+                    const struct tile *t, size_t n)
+{
+    const __m512i flip = _mm512_set1_epi8((char)0x80);
+    __m512i v[SUMS];
+    UNROLL
+    for (int c = 0; c < t->cols; c++) {
+        v[c] = load(kernel, w + (size_t)c * t->stride, n);
+        if (t->ahead)
+            _mm_prefetch((const char *)w + (size_t)(c + t->cols) * t->stride, _MM_HINT_T0);
+        if (kernel == DOT_INT8)
+            v[c] = _mm512_xor_si512(v[c], flip);
+    }
+    UNROLL
+    for (int r = 0; r < t->rows; r++) {
+        const __m512i u = load(kernel, x + (size_t)r * t->stride, n);
+        if (kernel == DOT_INT8)
+            s->shift[r] = _mm512_dpbusd_epi32(s->shift[r], flip, u);
+        UNROLL
+        for (int c = 0; c < t->cols; c++) {
+            __m512i *sum = &s->sum[r * t->cols + c];
+            *sum = multiply_add(kernel, *sum, u, v[c]);
+        }
+    }
+}
+
+// rows, cols and ahead of *t are constants wherever this is called, so that its loops unroll.
+INLINE void block(const struct linear_rows *g, enum kernel kernel, const struct tile *t)
 {
     const size_t k = (size_t)g->w.cols, step = kernel_step(kernel), size = kernel_bytes(kernel);
-    const uint8_t *x = (const uint8_t *)g->x + (size_t)t->row * k * size;
-    const uint8_t *w = (const uint8_t *)g->w.data + (size_t)t->col * k * size;
-    const __m512i flip = _mm512_set1_epi8((char)0x80);
-    __m512i sum[SUMS], shift[SUMS];
+    const uint8_t *x = (const uint8_t *)g->x + (size_t)t->row * t->stride;
+    const uint8_t *w = (const uint8_t *)g->w.data + (size_t)t->col * t->stride;
+    struct sums s;
     UNROLL
     for (int i = 0; i < SUMS; i++)
-        sum[i] = shift[i] = _mm512_setzero_si512();
-    for (size_t i = 0; i < k; i += step) {
-        const size_t n = k - i; // a whole vector's mask is all ones: the same load
-        __m512i v[SUMS];
-        UNROLL
-        for (int c = 0; c < cols; c++) {
-            v[c] = load(kernel, w + ((size_t)c * k + i) * size, n);
-            if (rows > 1 && t->first)
-                _mm_prefetch((const char *)w + ((size_t)(c + cols) * k + i) * size, _MM_HINT_T0);
-            if (kernel == DOT_INT8)
-                shift[c] = _mm512_dpbusd_epi32(shift[c], flip, v[c]);
-        }
-        UNROLL
-        for (int r = 0; r < rows; r++) {
-            __m512i u = load(kernel, x + ((size_t)r * k + i) * size, n);
-            if (kernel == DOT_INT8)
-                u = _mm512_xor_si512(u, flip);
-            UNROLL
-            for (int c = 0; c < cols; c++)
-                sum[r * cols + c] = multiply_add(kernel, sum[r * cols + c], u, v[c]);
-        }
-    }
+        s.sum[i] = s.shift[i] = _mm512_setzero_si512();
+    size_t i = 0;
+    for (; i + step <= k; i += step)
+        advance(kernel, &s, x + i * size, w + i * size, t, 64);
+    if (i < k)
+        advance(kernel, &s, x + i * size, w + i * size, t, k - i);
     if (kernel == DOT_INT8) {
         UNROLL
-        for (int i = 0; i < SUMS; i++)
-            sum[i] = _mm512_sub_epi32(sum[i], shift[i % cols]);
+        for (int j = 0; j < SUMS; j++)
+            s.sum[j] = _mm512_sub_epi32(s.sum[j], s.shift[j / t->cols]);
     }
-    store(g, kernel, t, add_lanes(kernel, sum), rows, cols);
+    store(g, kernel, t, add_lanes(kernel, s.sum));
 }
 
 // All rows of x against the weight rows col .. col + 15.
-INLINE void strip(const struct linear_rows *g, enum kernel kernel, int col)
+INLINE void strip(const struct linear_rows *g, enum kernel kernel, int col, size_t stride)
 {
     const int quads = g->rows / 4 * 4;
-    for (int c = col; quads && c < col + 16; c += 4)
-        for (int row = 0; row < quads; row += 4)
-            block(g, kernel, &(struct tile){row, c, row == 0}, 4, 4);
-    for (int row = quads; row < g->rows; row++) {
-        // int8 needs a second accumulator a weight row, and there are 32 registers
-        if (kernel == DOT_INT8) {
-            block(g, kernel, &(struct tile){row, col, false}, 1, 8);
-            block(g, kernel, &(struct tile){row, col + 8, false}, 1, 8);
-        } else {
-            block(g, kernel, &(struct tile){row, col, false}, 1, 16);
-        }
+    for (int c = col; quads && c < col + 16; c += 4) {
+        block(g, kernel, &(struct tile){0, c, 4, 4, stride, true});
+        for (int row = 4; row < quads; row += 4)
+            block(g, kernel, &(struct tile){row, c, 4, 4, stride, false});
     }
+    for (int row = quads; row < g->rows; row++)
+        block(g, kernel, &(struct tile){row, col, 1, 16, stride, false});
 }
 
 INLINE void all(const struct linear_rows *g, enum kernel kernel)
 {
     const int end = g->col0 + g->cols;
+    const size_t stride = (size_t)g->w.cols * kernel_bytes(kernel);
     int col = g->col0;
     for (; col + 16 <= end; col += 16)
-        strip(g, kernel, col);
+        strip(g, kernel, col, stride);
     for (; col < end; col++)
         for (int row = 0; row < g->rows; row++)
-            block(g, kernel, &(struct tile){row, col, false}, 1, 1);
+            block(g, kernel, &(struct tile){row, col, 1, 1, stride, false});
 }
 
 void linear_rows_avx512(const struct linear_rows *g)

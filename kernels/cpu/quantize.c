@@ -6,27 +6,49 @@
 #include "cpu.h"
 #include "half.h"
 
-static float value(const struct quantize_args *a, size_t i)
+static void widen(float *y, const struct quantize_args *a, size_t at, size_t n)
 {
-    uint16_t h;
+    const uint8_t *x = (const uint8_t *)a->x + at * dtype_bytes(a->type);
     if (a->type == DTYPE_F32) {
-        float f;
-        memcpy(&f, (const uint8_t *)a->x + 4 * i, sizeof f);
-        return f;
+        memcpy(y, x, n * sizeof *y);
+    } else if (a->type == DTYPE_BF16) {
+        half_from_bf16(y, x, n);
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            uint16_t h;
+            memcpy(&h, x + 2 * i, sizeof h);
+            y[i] = half_f16_value(h);
+        }
     }
-    memcpy(&h, (const uint8_t *)a->x + 2 * i, sizeof h);
-    return a->type == DTYPE_BF16 ? half_bf16_value(h) : half_f16_value(h);
 }
 
+// Blocks of a row as float32 on the stack, so that the loops over them become vectors.
 static void quantize_row(const struct quantize_args *a, size_t row)
 {
+    enum { BLOCK = 512 };
     const size_t n = (size_t)a->cols, at = row * n;
-    float most = 0;
-    for (size_t i = 0; i < n; i++)
-        most = fmaxf(most, fabsf(value(a, at + i)));
+    const float round = 12582912.0f; // 1.5 * 2^23: adding it rounds to nearest even
+    float x[BLOCK], most = 0;
+    for (size_t i = 0; i < n; i += BLOCK) {
+        const size_t count = n - i < BLOCK ? n - i : BLOCK;
+        widen(x, a, at + i, count);
+        for (size_t j = 0; j < count; j++)
+            most = fabsf(x[j]) > most ? fabsf(x[j]) : most;
+    }
     const float scale = most > 0 ? most / 127.0f : 1.0f;
-    for (size_t i = 0; i < n; i++)
-        a->q[at + i] = (int8_t)rintf(fminf(fmaxf(value(a, at + i) / scale, -127.0f), 127.0f));
+    for (size_t i = 0; i < n; i += BLOCK) {
+        const size_t count = n - i < BLOCK ? n - i : BLOCK;
+        widen(x, a, at + i, count);
+        for (size_t j = 0; j < count; j++) {
+            float v = x[j] / scale;
+            v = v > -127.0f ? v : -127.0f; // NaN too, and what a tiny scale's rounding lets over
+            v = v < 127.0f ? v : 127.0f;
+            const float shifted = v + round;
+            int32_t bits;
+            memcpy(&bits, &shifted, sizeof bits);
+            a->q[at + i + j] = (int8_t)(bits & 0xFF);
+        }
+    }
     a->scale[row] = scale;
 }
 
