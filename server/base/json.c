@@ -5,10 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
-// Depth is counted before jansson builds anything: its parser recurses.
-static int check_depth(const char *text, size_t n, int depth_max, struct err *e)
+// An empty object of three bytes costs jansson some 250, so their number is limited and not only the
+// text's size. No request and no tokenizer.json comes near.
+enum { CONTAINERS_MAX = 1 << 20 };
+
+// Depth and number are counted before jansson builds anything: its parser recurses.
+static int check_nesting(const char *text, size_t n, int depth_max, struct err *e)
 {
-    int depth = 0;
+    int depth = 0, containers = 0;
     bool in_string = false;
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
@@ -24,6 +28,9 @@ static int check_depth(const char *text, size_t n, int depth_max, struct err *e)
                 return err_set(e, ERR_BAD_REQUEST,
                                "JSON is nested deeper than %d arrays and objects at byte %zu",
                                depth_max, i);
+            if (++containers > CONTAINERS_MAX)
+                return err_set(e, ERR_TOO_LARGE, "JSON has more than %d arrays and objects",
+                               CONTAINERS_MAX);
         } else if (c == ']' || c == '}') {
             depth--;
         }
@@ -33,7 +40,7 @@ static int check_depth(const char *text, size_t n, int depth_max, struct err *e)
 
 json_t *json_parse(const char *text, size_t n, int depth_max, struct err *e)
 {
-    if (check_depth(text, n, depth_max, e))
+    if (check_nesting(text, n, depth_max, e))
         return NULL;
     json_error_t why;
     json_t *v =

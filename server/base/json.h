@@ -32,9 +32,9 @@ struct json_field {
     bool required;   // absent or null is an error
 };
 
-// Parse n bytes. Refuses more than depth_max nested arrays and objects before it builds anything,
-// duplicate keys, and bytes after the document; the error says line and column. Caller owns the
-// result (json_decref). NULL on failure with ERR_BAD_REQUEST.
+// Parse n bytes. Refuses more than depth_max nested arrays and objects, and more than 2^20 of them in
+// all (ERR_TOO_LARGE), before it builds anything; then duplicate keys and bytes after the document,
+// with line and column. Caller owns the result (json_decref). NULL on failure with ERR_BAD_REQUEST.
 json_t *json_parse(const char *text, size_t n, int depth_max, struct err *e) MUST_USE;
 
 // Fill the struct at out from object, row by row. path is the JSON path of object ("" at the top,
