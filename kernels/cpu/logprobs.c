@@ -1,34 +1,29 @@
 // logprobs.c - log-softmax of one id and of the largest, from raw logits.
-// Computes: logit - log(sum exp(logit)) over ids < n_tokens; sum in double, in the order of ids.
+// Computes: logit - log(sum exp(logit)) over ids < n_tokens; sum in double.
 // Bound by: one exp a vocabulary entry. NaN logits count as -inf; a row of them gives -inf.
 #include <math.h>
 
 #include "cpu.h"
 #include "expf.h"
-
-static float clean(float x)
-{
-    return isnan(x) ? -INFINITY : x;
-}
+#include "vocab.h"
 
 static float log_sum_exp(const float *logits, int n)
 {
-    enum { BLOCK = 1024 };
-    float most = -INFINITY;
-    double total = 0;
-    for (int i = 0; i < n; i++)
-        most = clean(logits[i]) > most ? clean(logits[i]) : most;
+    enum { BLOCK = 1024, LANES = 4 };
+    const float most = vocab_largest(logits, n);
+    double total[LANES] = {0};
     if (!isfinite(most))
         return most;
     for (int from = 0; from < n; from += BLOCK) {
-        float e[BLOCK];
+        float e[BLOCK] = {0};
         const int count = n - from < BLOCK ? n - from : BLOCK;
         for (int i = 0; i < count; i++)
-            e[i] = expf_fast(clean(logits[from + i]) - most);
-        for (int i = 0; i < count; i++)
-            total += e[i];
+            e[i] = expf_fast(vocab_clean(logits[from + i]) - most);
+        for (int i = 0; i < BLOCK; i += LANES)
+            for (int j = 0; j < LANES; j++)
+                total[j] += e[i + j];
     }
-    return most + (float)log(total);
+    return most + (float)log((total[0] + total[1]) + (total[2] + total[3]));
 }
 
 // The top_n largest in order, lower id first on ties: insertion into a short sorted list.
@@ -38,9 +33,9 @@ static void find_top(const struct logprobs_args *a, const float *logits, float l
     float *top = a->top_logprob + row * (size_t)a->top_n;
     int n = 0;
     for (int i = 0; i < a->n_tokens; i++) {
-        const float x = clean(logits[i]);
-        if (n == a->top_n && !(x > top[n - 1]))
+        if (n == a->top_n && !(logits[i] > top[n - 1])) // NaN is not either
             continue;
+        const float x = vocab_clean(logits[i]);
         int at = n < a->top_n ? n++ : n - 1;
         for (; at > 0 && x > top[at - 1]; at--) {
             top[at] = top[at - 1];
@@ -61,7 +56,7 @@ static void logprobs_row(const struct logprobs_args *a, size_t row)
 {
     const float *logits = a->logits + row * (size_t)a->vocab;
     const float lse = log_sum_exp(logits, a->n_tokens);
-    a->logprob[row] = clean(logits[a->ids[row]]) - lse;
+    a->logprob[row] = vocab_clean(logits[a->ids[row]]) - lse;
     if (a->top_n > 0)
         find_top(a, logits, lse, row);
 }

@@ -1,21 +1,25 @@
 // sample.c - one token from each row of logits.
 // Computes: struct sample_row's order (ops.h): bias, penalties, then argmax at temperature 0, else
 // temperature, top_k, top_p, min_p and one draw by Philox 4x32-10 (Salmon et al. 2011).
-// Bound by: passes over the vocabulary. Nothing is sorted: top_k and top_p ask for the value below
-// which a row is cut, and that is found by halving the range of float32 bit patterns, 32 passes.
+// Bound by: passes over the vocabulary, each under a nanosecond an entry. Nothing is sorted: the row is
+// cut where the number (top_k) or the weight (top_p) of what is larger reaches what is asked for. One
+// pass adds up buckets of a sixteenth of a nat, the bucket where it happens is taken out and its cut
+// found by halving the range of bit patterns.
 #include <math.h>
 #include <string.h>
 
 #include "cpu.h"
 #include "expf.h"
+#include "vocab.h"
 
-// Bit patterns of floats in the order of their values.
-static uint32_t order_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits & 0x80000000 ? ~bits : bits | 0x80000000;
-}
+enum { BUCKETS = 512 };
+
+// One row at work. After temperature, logits hold (logit - largest) / temperature <= 0.
+struct row {
+    float *logits, *weights;           // [n]
+    float *some_logits, *some_weights; // [n], one bucket's
+    int n;
+};
 
 static void philox_round(uint32_t c[4], const uint32_t k[2])
 {
@@ -38,12 +42,7 @@ static double uniform(uint64_t seed, uint64_t counter)
     return (double)(((uint64_t)c[0] << 32 | c[1]) >> 11) * 0x1p-53;
 }
 
-static float clean(float x)
-{
-    return isnan(x) ? -INFINITY : x;
-}
-
-// Penalties see how often a token stands in the output; the scratch counts are left at zero.
+// Penalties see how often a token stands in the output: counts [vocab], all zero.
 static void penalise(const struct sample_args *a, const struct sample_row *r, float *logits,
                      int *counts)
 {
@@ -60,54 +59,79 @@ static void penalise(const struct sample_args *a, const struct sample_row *r, fl
         *x -= r->frequency * (float)counts[id] + (counts[id] > 0 ? r->presence : 0);
         counts[id] = -1;
     }
-    for (int i = 0; i < n; i++)
-        counts[history[i]] = 0;
 }
 
 static int argmax(const float *logits, int n)
 {
-    int best = 0;
-    for (int i = 1; i < n; i++)
-        if (clean(logits[i]) > clean(logits[best]))
-            best = i;
-    return best;
+    const float most = vocab_largest(logits, n);
+    int i = 0;
+    while (vocab_clean(logits[i]) != most)
+        i++;
+    return i;
 }
 
-// Number (weights NULL) or total weight of the tokens whose order is at least `from`.
-static double mass_from(const float *logits, const float *weights, int n, uint32_t from)
+static int bucket_of(float x)
 {
-    double mass = 0;
+    const float b = x * -16.0f;
+    return b < BUCKETS - 1 ? (int)b : BUCKETS - 1;
+}
+
+// Where a row is cut: entries of order `at` and more stay; mass is that of the larger ones alone.
+struct cut {
+    int32_t at;
+    double mass;
+};
+
+// By halving: 32 passes over n entries. `before`: mass of what is larger than all of these.
+static struct cut cut_entries(const float *logits, const float *weights, int n, double before,
+                              double want)
+{
+    struct cut cut = {INT32_MIN, before};
+    for (int bit = 31; bit >= 0; bit--) {
+        const int32_t next = (int32_t)((uint32_t)cut.at + (1u << bit));
+        double mass = before;
+        for (int i = 0; i < n; i++)
+            if (vocab_order(logits[i]) >= next)
+                mass += weights ? weights[i] : 1.0;
+        if (mass >= want)
+            cut.at = next;
+    }
     for (int i = 0; i < n; i++)
-        if (order_of(logits[i]) >= from)
-            mass += weights ? weights[i] : 1.0;
-    return mass;
+        if (vocab_order(logits[i]) > cut.at)
+            cut.mass += weights ? weights[i] : 1.0;
+    return cut;
 }
 
-// The largest order from which the mass reaches `want`.
-static uint32_t find_cut(const float *logits, const float *weights, int n, double want)
+// The cut at which the weight (or the number) of what stays reaches `want`.
+static struct cut find_cut(const struct row *w, double want, bool by_weight)
 {
-    uint32_t low = 0;
-    for (uint32_t bit = 0x80000000; bit; bit >>= 1)
-        if (mass_from(logits, weights, n, low | bit) >= want)
-            low |= bit;
-    return low;
+    double mass[BUCKETS] = {0}, before = 0;
+    for (int i = 0; i < w->n; i++)
+        mass[bucket_of(w->logits[i])] += by_weight ? w->weights[i] : 1.0;
+    int bucket = 0, n = 0;
+    while (bucket < BUCKETS - 1 && before + mass[bucket] < want)
+        before += mass[bucket++];
+    for (int i = 0; i < w->n; i++)
+        if (bucket_of(w->logits[i]) == bucket) {
+            w->some_logits[n] = w->logits[i];
+            w->some_weights[n++] = w->weights[i];
+        }
+    return cut_entries(w->some_logits, by_weight ? w->some_weights : NULL, n, before, want);
 }
 
-// Keep what lies above the cut, and of the ties at the cut the lowest ids until the mass is reached;
+// Keep what is larger than the cut, and of the ties at it the lowest ids until the mass is reached;
 // the others' weight becomes 0.
-static void keep_from(const float *logits, float *weights, int n, uint32_t cut, double want,
-                      bool by_weight)
+static void keep(const struct row *w, double want, bool by_weight)
 {
-    double mass = 0;
-    for (int i = 0; i < n; i++)
-        if (order_of(logits[i]) > cut)
-            mass += by_weight ? weights[i] : 1.0;
-    for (int i = 0; i < n; i++) {
-        const uint32_t order = order_of(logits[i]);
-        if (order < cut || (order == cut && mass >= want))
-            weights[i] = 0;
-        else if (order == cut)
-            mass += by_weight ? weights[i] : 1.0;
+    struct cut cut = find_cut(w, want, by_weight);
+    for (int i = 0; i < w->n; i++) {
+        const int32_t order = vocab_order(w->logits[i]);
+        if (order > cut.at)
+            continue;
+        if (order < cut.at || cut.mass >= want)
+            w->weights[i] = 0;
+        else
+            cut.mass += by_weight ? w->weights[i] : 1.0;
     }
 }
 
@@ -135,26 +159,23 @@ static int draw(const float *weights, int n, double u)
     return last;
 }
 
-static int sample_row(const struct sample_row *r, float *logits, float *weights, int n)
+static int sample_row(const struct sample_row *r, const struct row *w)
 {
-    const float most = logits[argmax(logits, n)];
+    const float most = vocab_largest(w->logits, w->n);
     if (r->temperature == 0 || !isfinite(most))
-        return argmax(logits, n);
-    for (int i = 0; i < n; i++) {
-        logits[i] = (clean(logits[i]) - most) / r->temperature;
-        weights[i] = expf_fast(logits[i]);
+        return argmax(w->logits, w->n);
+    for (int i = 0; i < w->n; i++) {
+        w->logits[i] = vocab_clean((vocab_clean(w->logits[i]) - most) / r->temperature);
+        w->weights[i] = expf_fast(w->logits[i]);
     }
-    if (r->top_k > 0 && r->top_k < n)
-        keep_from(logits, weights, n, find_cut(logits, NULL, n, r->top_k), r->top_k, false);
-    if (r->top_p < 1) {
-        // The mass asked for is at most what is there, so that rounding never keeps nothing.
-        const double want = fmax(r->top_p, 0) * total(weights, n);
-        keep_from(logits, weights, n, find_cut(logits, weights, n, want), want, true);
-    }
-    for (int i = 0; r->min_p > 0 && i < n; i++)
-        if (weights[i] < r->min_p) // the largest weight is 1
-            weights[i] = 0;
-    return draw(weights, n, uniform(r->seed, r->counter));
+    if (r->top_k > 0 && r->top_k < w->n)
+        keep(w, r->top_k, false);
+    if (r->top_p < 1)
+        keep(w, fmax(r->top_p, 0) * total(w->weights, w->n), true);
+    for (int i = 0; r->min_p > 0 && i < w->n; i++)
+        if (w->weights[i] < r->min_p) // the largest weight is 1
+            w->weights[i] = 0;
+    return draw(w->weights, w->n, uniform(r->seed, r->counter));
 }
 
 static void bias_row(const struct sample_args *a, const struct sample_row *r, float *logits)
@@ -167,19 +188,21 @@ void cpu_sample(struct dev *dev, const struct sample_args *a)
 {
     const int threads = cpu_of(dev)->threads;
     const size_t n = ((size_t)a->vocab + 15) / 16 * 16;
-    float *weights = cpu_scratch(dev, 0, (size_t)threads * n * sizeof *weights);
+    float *memory = cpu_scratch(dev, 0, (size_t)threads * 3 * n * sizeof *memory);
     int *counts = cpu_scratch(dev, 1, (size_t)threads * n * sizeof *counts);
-    if (!weights || !counts)
+    if (!memory || !counts)
         return;
-    memset(counts, 0, (size_t)threads * n * sizeof *counts);
 #pragma omp parallel for num_threads(threads) if (a->n > 1) schedule(dynamic)
     for (int i = 0; i < a->n; i++) {
         const struct sample_row *r = &a->rows[i];
-        float *logits = a->logits + (size_t)i * (size_t)a->vocab;
         const size_t own = (size_t)cpu_thread() * n;
-        bias_row(a, r, logits);
-        if (r->n_prompt + r->n_output > 0)
-            penalise(a, r, logits, counts + own);
-        a->ids[i] = sample_row(r, logits, weights + own, a->n_tokens);
+        const struct row w = {a->logits + (size_t)i * (size_t)a->vocab, memory + 3 * own,
+                              memory + 3 * own + n, memory + 3 * own + 2 * n, a->n_tokens};
+        bias_row(a, r, w.logits);
+        if (r->n_prompt + r->n_output > 0) {
+            memset(counts + own, 0, n * sizeof *counts);
+            penalise(a, r, w.logits, counts + own);
+        }
+        a->ids[i] = sample_row(r, &w);
     }
 }
