@@ -343,6 +343,7 @@ static enum log_level parse_level(const char *name)
 
 int main(int argc, char **argv)
 {
+    config_wait_passively(argv);
     struct err e = {0};
     struct app *app = mem_zero(1, sizeof *app);
     if (config_read(&app->options, argc, argv, &e)) {
