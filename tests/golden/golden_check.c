@@ -117,8 +117,12 @@ static void check_variant(struct tally *t, const struct suite *s, const char *di
                           const struct variant *v, const struct golden_case *c)
 {
     struct rig r;
-    const struct rig_options o = {
-        .dtype = DTYPE_F32, .sequences = 1, .context = 512, .chunk = v->chunk, .method = v->method};
+    const struct rig_options o = {.dtype = DTYPE_F32,
+                                  .threads = THREADS,
+                                  .sequences = 1,
+                                  .context = 512,
+                                  .chunk = v->chunk,
+                                  .method = v->method};
     if (rig_open(&r, dir, &o, &ops_cpu)) {
         tally_add(t, false, "%s, chunk %d, %s: cannot be loaded", s->name, v->chunk, v->method);
         return;
