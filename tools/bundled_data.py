@@ -6,7 +6,10 @@ encoding the whole. kind says what the loss does with the segment's tokens:
 
     SKIP    nothing (text of the haystack, questions, what the user says)
     TEXT    ordinary language modelling
-    ANSWER  must be recalled from earlier in the document; averaged apart from TEXT
+    ANSWER  a code or a word that must be recalled from earlier in the document
+    COPY    a passage that stands earlier in the document, word for word
+
+The loss averages the last three apart.
 """
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-SKIP, TEXT, ANSWER = 0, 1, 2
+SKIP, TEXT, ANSWER, COPY = 0, 1, 2, 3
 HELD_OUT = ("the-blue-castle", "a-room-with-a-view")
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 VISIBLE = ("<think>", "</think>")
@@ -88,7 +91,7 @@ class Sampler:
     def __init__(self, tok: Tokenizer, books: dict[str, list[str]], seed: int, bpe_dropout: float = 0.0):
         self.tok, self.rng = tok, random.Random(seed)
         self.eot = tok.token_to_id(SPECIAL[0])
-        self.noisy = None
+        self.easy, self.noisy = False, None
         if bpe_dropout > 0:
             self.noisy = Tokenizer.from_str(tok.to_str())
             self.noisy.model.dropout = bpe_dropout
@@ -162,16 +165,18 @@ class Sampler:
 
     # rows of tasks
 
-    def task_row(self, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """One long task or several short ones, each closed by <|endoftext|>."""
+    def task_row(self, length: int, level: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """One long task or several short ones, each closed by <|endoftext|>. level 0: short and easy."""
+        self.easy = level < 0.5
+        most = int(160 * (32768 / 160) ** level)
         ids = np.full(length, self.eot, np.uint16)
         kinds = np.zeros(length, np.uint8)
         at = 0
-        while length - at >= 160:
+        while length - at > 160:
             room = length - at - 1
-            size = room
+            size = min(room, most)
             if self.rng.random() < 0.5:
-                size = int(160 * (room / 160) ** self.rng.random()) if room > 160 else room
+                size = int(160 * (size / 160) ** self.rng.random())
             d_ids, d_kinds = self.task(size)
             n = min(len(d_ids), room)
             ids[at:at + n], kinds[at:at + n] = d_ids[:n], d_kinds[:n]
@@ -181,13 +186,14 @@ class Sampler:
 
     def task(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         x = self.rng.random()
-        if x < 0.45:
+        needles, pairs, listed, copied = (0.35, 0.55, 0.65, 0.9) if self.easy else (0.45, 0.57, 0.67, 0.8)
+        if x < needles:
             return self.needles(size)
-        if x < 0.57:
+        if x < pairs:
             return self.pairs(min(size, 4096))
-        if x < 0.67:
+        if x < listed:
             return self.json_pairs(min(size, 4096))
-        if x < 0.80:
+        if x < copied:
             return self.copying(min(size, 2048))
         return self.chat(min(size, 4096))
 
@@ -257,16 +263,16 @@ class Sampler:
 
     def to_copy(self, room: int) -> str:
         x = self.rng.random()
-        if x < 0.5:
+        if x < (0.2 if self.easy else 0.5):
             b, at = self.place()
             return self.books[b][at].strip()[:room * 3]
-        if x < 0.8:
+        if x < 0.75:
             return " ".join(self.rng.choice(self.words) for _ in range(self.rng.randint(4, max(5, room // 2))))
         return " ".join(self.digits(self.rng.randint(1, 6)) for _ in range(self.rng.randint(2, max(3, room // 8))))
 
     def copying(self, size: int):
         text = self.to_copy(max(16, int((size - 20) / 2 * self.rng.random())))
-        return self.join([(f"Copy:\n\n{text}\n\nCopied:\n\n", SKIP), (f"{text}\n", ANSWER)])
+        return self.join([(f"Copy:\n\n{text}\n\nCopied:\n\n", SKIP), (f"{text}\n", COPY)])
 
     # chat
 
@@ -293,7 +299,7 @@ class Sampler:
         elif x < 0.75:
             text = self.to_copy(60)
             parts.append(self.turn("user", f"Repeat this text:\n\n{text}"))
-            parts += self.reply(text, ANSWER, "The user wants the text again.")
+            parts += self.reply(text, COPY, "The user wants the text again.")
         else:
             for _ in range(rng.randint(1, 3)):
                 b, at = self.place()

@@ -192,11 +192,11 @@ class Model:
         self.delta = use_fla() if fast else plain_delta
 
     def forward(self, ids, p: torch.Tensor, keep: torch.Tensor):
-        """ids [rows, length]; p: dropout; keep [rows]: 0 silences the attention layers of that row."""
+        """ids [rows, length]; p [rows]: dropout; keep [rows]: 0 silences that row's attention layers."""
         c, f, w, dt = self.c, self.f, self.p, self.dtype
         rows, length = ids.shape
         pos = torch.arange(length, device=self.device).repeat(rows)
-        keep = keep.repeat_interleave(length)
+        keep, p = keep.repeat_interleave(length), p.repeat_interleave(length)[:, None]
         hk, hv, nh, nkv = (c[n] for n in ("linear_num_key_heads", "linear_num_value_heads",
                                           "num_attention_heads", "num_key_value_heads"))
         grid = lambda t: t.view(rows, length, *t.shape[1:])
@@ -265,40 +265,75 @@ def initial(c: dict, seed: int) -> dict[str, torch.Tensor]:
         p[n + "out_proj.weight"] = normal(h, hv * 128, std=out_std)
         p[n + "conv1d.weight"] = torch.rand(channels, 1, 4, generator=gen) - 0.5
         p[n + "norm.weight"] = torch.ones(128)
-        p[n + "A_log"] = torch.log(1 + 15 * torch.rand(hv, generator=gen))
-        dt = torch.exp(torch.rand(hv, generator=gen) * math.log(100) + math.log(1e-3))
+        # Memories of 16 to 16,384 tokens at the start: shorter ones never learn to recall.
+        p[n + "A_log"] = torch.zeros(hv)
+        dt = torch.exp2(-4 - 10 * (torch.arange(hv) + torch.rand(hv, generator=gen)) / hv)
         p[n + "dt_bias"] = dt + torch.log(-torch.expm1(-dt))
     return p
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum made orthogonal, for matrices; scaled so that AdamW's rate and decay fit."""
+
+    def __init__(self, params: list, weight_decay: float):
+        super().__init__(params, dict(lr=0.0, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            shapes: dict[tuple, list] = {}
+            for t in group["params"]:
+                m = self.state[t].setdefault("m", torch.zeros_like(t))
+                m.lerp_(t.grad, 0.05)
+                shapes.setdefault((max(t.shape), min(t.shape)), []).append((t, t.grad.lerp(m, 0.95)))
+            for (big, small), pairs in shapes.items():
+                wide = torch.stack([u if u.shape[0] < u.shape[1] else u.T for _, u in pairs])
+                wide = orthogonal(wide) * (0.2 * big ** 0.5)
+                for (t, _), u in zip(pairs, wide):
+                    t.mul_(1 - group["lr"] * group["weight_decay"])
+                    t.add_(u if t.shape[0] < t.shape[1] else u.T, alpha=-group["lr"])
+
+
+def orthogonal(x: torch.Tensor) -> torch.Tensor:
+    """Newton-Schulz towards U V^T, a stack of wide matrices."""
+    x = x.bfloat16() / (x.norm(dim=(-1, -2), keepdim=True) + 1e-7).bfloat16()
+    for _ in range(5):
+        a = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
+    return x.float()
 
 
 # --- batches ---------------------------------------------------------------------------------------
 
 def length_weights(progress: float) -> list[float]:
     """How often each row length is drawn: short rows first, the longest only in the second half."""
-    if progress < 0.08:
-        return [4, 3, 1, 0, 0, 0]
+    if progress < 0.04:
+        return [1, 0, 0, 0, 0, 0]
+    if progress < 0.1:
+        return [3, 3, 2, 1, 0.5, 0]
     if progress < 0.4:
-        return [2, 3, 3, 2, 0.7, 0]
+        return [2, 3, 3, 2, 1, 0]
     return [1, 2.5, 3, 2.5, 1.5, 0.5]
 
 
-def worker(tok_json: str, books: dict, seed: int, args, progress, queue) -> None:
+def worker(tok_json: str, books: dict, seed: int, args, progress, share, queue) -> None:
     torch.set_num_threads(1)
     sampler = data.Sampler(Tokenizer.from_str(tok_json), books, seed, args.bpe_dropout)
     rng = sampler.rng
     while True:
         length = rng.choices(LENGTHS, length_weights(progress.value))[0]
         length = min(length, args.tokens)
-        rows, share = args.tokens // length, args.text_share
-        n_text = int(rows * share + rng.random())
-        made = [sampler.text_row(length + 1) if i < n_text else sampler.task_row(length + 1) for i in range(rows)]
+        rows = args.tokens // length
+        n_text = int(rows * share.value + rng.random())
+        level = min(1.0, progress.value / 0.12)
+        made = [sampler.text_row(length + 1) if i < n_text else sampler.task_row(length + 1, level) for i in range(rows)]
         queue.put((np.stack([m[0] for m in made]), np.stack([m[1] for m in made])))
 
 
-def batches(tok: Tokenizer, books: dict, args, progress, seed: int):
+def batches(tok: Tokenizer, books: dict, args, progress, share, seed: int):
     train = {k: v for k, v in books.items() if k not in data.HELD_OUT}
-    queue = mp.Queue(maxsize=64)
-    procs = [mp.Process(target=worker, args=(tok.to_str(), train, seed * 1000 + i, args, progress, queue), daemon=True)
+    queue = mp.Queue(maxsize=32)
+    procs = [mp.Process(target=worker, args=(tok.to_str(), train, seed * 1000 + i, args, progress, share, queue), daemon=True)
              for i in range(args.workers)]
     for p in procs:
         p.start()
@@ -330,7 +365,7 @@ class Evaluator:
         x = torch.from_numpy(ids.astype(np.int64)).to(self.device)
         keep = torch.full((x.shape[0],), float(attention), device=self.device)
         nll, hit = model.losses(x[:, :-1].contiguous(), x[:, 1:].contiguous(),
-                                torch.zeros((), device=self.device), keep)
+                                torch.zeros_like(keep), keep)
         return nll.detach().view(x.shape[0], -1), hit.view(x.shape[0], -1)
 
     def text(self, model: Model, limit: int | None = None, attention: bool = True) -> dict:
@@ -438,13 +473,45 @@ def tokenizer_config(tok: Tokenizer) -> dict:
 
 def evaluate(model: Model, ev: Evaluator, full: bool) -> dict:
     if not full:
-        return dict(held=ev.text(model, limit=8), recall={n: ev.recall(model, n)[0] for n in (1024, 4096, 16384) if n <= ev.tokens})
+        sizes = [n for n in (1024, 4096, 16384) if n <= ev.tokens]
+        return dict(held=round(ev.text(model, limit=8)["nll"], 4),
+                    recall=[round(ev.recall(model, n)[0], 3) for n in sizes],
+                    memory_only=[round(ev.recall(model, n, attention=False)[0], 3) for n in sizes])
     out = dict(held=ev.text(model), held_without_attention=ev.text(model, attention=False), recall={}, recall_without_attention={})
     for n, b in ((1024, 1), (2048, 2), (4096, 3), (8192, 5), (16384, 8), (32768, 8)):
         if n <= ev.tokens:
             out["recall"][n] = ev.recall(model, n, b)
             out["recall_without_attention"][n] = ev.recall(model, n, b, attention=False)
     return out
+
+
+def score(result: dict) -> float:
+    return sum(right for right, _ in result["recall"].values()) / max(1, len(result["recall"])) - result["held"]["nll"]
+
+
+def optimizers(params: dict, args, fused: bool) -> list:
+    """Muon for the large matrices; AdamW for the embedding, and without decay for vectors and gates."""
+    small = lambda t: t.ndim != 2 or min(t.shape) < 64
+    is_embed = lambda n: "embed_tokens" in n
+    matrices = [t for n, t in params.items() if not small(t) and not is_embed(n)]
+    rest = [dict(params=[t for n, t in params.items() if is_embed(n)], weight_decay=args.weight_decay),
+            dict(params=[t for t in params.values() if small(t)], weight_decay=0.0)]
+    return [Muon(matrices, args.weight_decay),
+            torch.optim.AdamW(rest, lr=args.lr, betas=(0.9, 0.95), eps=1e-9, fused=fused)]
+
+
+def control(work: Path, args, share, opts: list) -> None:
+    """A running training can be steered: WORK/control.json holds options by name, read at each report."""
+    path = work / "control.json"
+    if not path.exists():
+        return
+    for key, value in json.loads(path.read_text()).items():
+        print(f"control: {key} {getattr(args, key)} -> {value}", flush=True)
+        setattr(args, key, value)
+    path.unlink()
+    share.value = args.text_share
+    for group in (g for o in opts for g in o.param_groups if g["weight_decay"]):
+        group["weight_decay"] = args.weight_decay
 
 
 def train(args) -> None:
@@ -458,29 +525,27 @@ def train(args) -> None:
     state = torch.load(work / "state.pt", weights_only=True) if args.resume else None
     step, spent, seen = (state["step"], state["spent"], state["seen"]) if state else (0, 0.0, 0)
     progress = mp.Value("d", spent / (60 * args.minutes))
-    procs, queue = batches(tok, books, args, progress, args.seed + step)
+    share = mp.Value("d", args.text_share)
+    procs, queue = batches(tok, books, args, progress, share, args.seed + step)
 
     torch.manual_seed(args.seed + step)
     torch.set_float32_matmul_precision("high")
     model = Model(config, device, fast=device == "cuda", seed=args.seed)
-    no_decay = lambda n: model.p[n].ndim != 2
-    groups = [dict(params=[t for n, t in model.p.items() if not no_decay(n)], weight_decay=args.weight_decay),
-              dict(params=[t for n, t in model.p.items() if no_decay(n)], weight_decay=0.0)]
-    opt = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.95), eps=1e-9, fused=device == "cuda")
+    opts = optimizers(model.p, args, device == "cuda")
     ema = {n: t.detach().clone() for n, t in model.p.items()}
     if state:
         for n, t in model.p.items():
             t.data.copy_(state["params"][n])
             ema[n].copy_(state["ema"][n])
-        opt.load_state_dict(state["opt"])
+        for o, saved in zip(opts, state["opts"]):
+            o.load_state_dict(saved)
     ev = Evaluator(tok, books, args, device)
     count = sum(t.numel() for t in model.p.values())
     print(f"parameters {count} device {device} setup {time.time() - began:.1f}s step {step}", flush=True)
 
-    p_drop = torch.full((), args.dropout, device=device)
-    budget, stop = 60 * args.minutes, spent + 60 * (args.slice or args.minutes)
+    stop = spent + 60 * (args.slice or args.minutes)
     log = open(work / "log.jsonl", "a")
-    mean = {k: torch.zeros((), device=device) for k in ("text", "answer", "n")}
+    mean = {k: torch.zeros((), device=device) for k in ("text", "answer", "copy", "n")}
     last, last_eval, first = time.time(), spent, time.time()
     counted = step > 0
     while True:
@@ -492,46 +557,52 @@ def train(args) -> None:
         if counted:
             spent += now - last
         last = now
-        progress.value = min(1.0, spent / budget)
-        if spent >= min(budget, stop) or step >= args.max_steps or now - began > args.wall:
+        progress.value = min(1.0, spent / (60 * args.minutes))
+        if spent >= min(60 * args.minutes, stop) or step >= args.max_steps or now - began > args.wall:
             break
         ids, targets, kinds = to_device(*queue.get(), device)
         keep = (torch.rand(ids.shape[0], device=device) >= args.attention_drop).float()
+        is_text = (kinds == data.TEXT).float().mean(1) > 0.9
+        p_drop = torch.where(is_text, args.dropout, args.task_dropout)
         nll, _ = model.losses(ids, targets, p_drop, keep)
         kinds = kinds.flatten()
-        text, answer = (kinds == data.TEXT).float(), (kinds == data.ANSWER).float()
-        l_text = (nll * text).sum() / text.sum().clamp(min=1)
-        l_answer = (nll * answer).sum() / answer.sum().clamp(min=1)
-        (l_text + args.answer_weight * l_answer).backward()
+        l_text, l_answer, l_copy = ((nll * (kinds == k)).sum() / (kinds == k).sum().clamp(min=1)
+                                    for k in (data.TEXT, data.ANSWER, data.COPY))
+        (l_text + args.answer_weight * (l_answer + 0.3 * l_copy)).backward()
         norm = torch.nn.utils.clip_grad_norm_(model.p.values(), 1.0)
-        for group in opt.param_groups:
-            group["lr"] = learning_rate(progress.value, step, args)
-        opt.step()
-        opt.zero_grad(set_to_none=True)
+        rate = learning_rate(progress.value, step, args)
+        for o in opts:
+            for group in o.param_groups:
+                group["lr"] = rate
+            o.step()
+            o.zero_grad(set_to_none=True)
         decay = min(args.ema, (step + 1) / (step + 10))
         torch._foreach_lerp_(list(ema.values()), [t.detach() for t in model.p.values()], 1 - decay)
         step, seen = step + 1, seen + ids.numel()
-        for k, v in (("text", l_text), ("answer", l_answer)):
+        for k, v in (("text", l_text), ("answer", l_answer), ("copy", l_copy)):
             mean[k] += v.detach()
         mean["n"] += 1
         if step % args.report == 0:
             n = float(mean["n"])
             line = dict(step=step, seconds=round(spent, 1), tokens=seen, text=round(float(mean["text"]) / n, 4),
-                        answer=round(float(mean["answer"]) / n, 4), norm=round(float(norm), 3), waiting=queue.qsize(),
-                        lr=round(opt.param_groups[0]["lr"], 6))
+                        answer=round(float(mean["answer"]) / n, 4),
+                        copy=round(float(mean["copy"]) / n, 4), norm=round(float(norm), 3), waiting=queue.qsize(),
+                        lr=round(rate, 6))
             for v in mean.values():
                 v.zero_()
             if spent - last_eval >= args.eval_every:
                 last_eval = spent
                 line["eval"] = evaluate(model, ev, full=False)
+                export(ema, config, tok, Path(args.out))
+            control(work, args, share, opts)
             print(json.dumps(line), flush=True)
             log.write(json.dumps(line) + "\n")
             log.flush()
     for p in procs:
         p.terminate()
-    finished = spent >= budget
+    finished = spent >= 60 * args.minutes
     torch.save(dict(step=step, spent=spent, seen=seen, params={n: t.detach() for n, t in model.p.items()}, ema=ema,
-                    opt=opt.state_dict()), work / "state.pt")
+                    opts=[o.state_dict() for o in opts]), work / "state.pt")
     out = Path(args.out)
     export(ema, config, tok, out)
     print(f"saved at step {step}, {spent:.1f}s of training, {seen} tokens, {time.time() - began:.1f}s in all", flush=True)
@@ -548,8 +619,9 @@ def train(args) -> None:
             break
         results[name] = evaluate(model, ev, full=finished or args.final)
         print(name, json.dumps(results[name]), flush=True)
-    if "last" in results and results["last"]["held"]["nll"] < results["average"]["held"]["nll"]:
+    if "last" in results and score(results["last"]) > score(results["average"]):
         export(live, config, tok, out)
+        results["chosen"] = "last"
     results.update(step=step, tokens=seen, seconds=spent, args=vars(args), config=config)
     (out / "training.json").write_text(json.dumps(results, indent=1) + "\n")
     print(f"all done {time.time() - began:.1f}s", flush=True)
@@ -601,14 +673,15 @@ def main() -> None:
     t.add_argument("--final", action="store_true", help="evaluate fully, even when time is left")
     t.add_argument("--seed", type=int, default=1)
     t.add_argument("--tokens", type=int, default=65536, help="tokens a step")
-    t.add_argument("--text-share", type=float, default=0.4, help="share of rows that are plain book text")
+    t.add_argument("--text-share", type=float, default=0.45, help="share of rows that are plain book text")
     t.add_argument("--bpe-dropout", type=float, default=0.05)
-    t.add_argument("--dropout", type=float, default=0.1)
-    t.add_argument("--attention-drop", type=float, default=0.25,
+    t.add_argument("--dropout", type=float, default=0.3, help="in rows of book text")
+    t.add_argument("--task-dropout", type=float, default=0.05)
+    t.add_argument("--attention-drop", type=float, default=0.15,
                    help="share of rows without attention layers: the delta-rule memory must do it alone")
-    t.add_argument("--answer-weight", type=float, default=0.5)
+    t.add_argument("--answer-weight", type=float, default=1.0)
     t.add_argument("--lr", type=float, default=2e-3)
-    t.add_argument("--weight-decay", type=float, default=0.1)
+    t.add_argument("--weight-decay", type=float, default=0.5)
     t.add_argument("--warmup", type=int, default=200, help="steps")
     t.add_argument("--decay", type=float, default=0.35, help="last share of the time, with falling rate")
     t.add_argument("--ema", type=float, default=0.998)
