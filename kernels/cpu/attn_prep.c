@@ -72,17 +72,15 @@ static void prepare_token(const struct attn_prep_args *a, int t, const struct pl
     }
 }
 
-// The token of step row t: its span, found from the left, gives position and page.
+// The token of step row t, in span s: its position gives angles, page and row.
 static void prepare_row(const struct attn_prep_args *a, const struct span *s, const int *pages,
-                        int t)
+                        const float *frequency, int t)
 {
     float cosines[HEAD_DIM_MAX / 2], sines[HEAD_DIM_MAX / 2];
-    const int position = s->pos0 + t - s->t0, half = a->rot / 2;
-    for (int i = 0; i < half; i++) {
-        // Angles in float32 as the reference forms them: inverse frequency first, then the product.
-        const float frequency = 1.0f / powf(a->rope_theta, (float)(2 * i) / (float)a->rot);
-        cosines[i] = cosf((float)position * frequency);
-        sines[i] = sinf((float)position * frequency);
+    const int position = s->pos0 + t - s->t0;
+    for (int i = 0; i < a->rot / 2; i++) {
+        cosines[i] = cosf((float)position * frequency[i]);
+        sines[i] = sinf((float)position * frequency[i]);
     }
     struct place p = {cosines, sines, (size_t)pages[position / PAGE_TOKENS],
                       position % PAGE_TOKENS};
@@ -93,11 +91,15 @@ void cpu_attn_prep(struct dev *dev, const struct attn_prep_args *a)
 {
     const int threads = cpu_of(dev)->threads;
     (void)threads; // without OpenMP
+    // Angles in float32 as the reference forms them: inverse frequency first, then the product.
+    float frequency[HEAD_DIM_MAX / 2];
+    for (int i = 0; i < a->rot / 2; i++)
+        frequency[i] = 1.0f / powf(a->rope_theta, (float)(2 * i) / (float)a->rot);
     for (int i = 0; i < a->batch.n_spans; i++) {
         const struct span *s = &a->batch.spans[i];
         const int *pages = a->batch.pages + (size_t)i * (size_t)a->batch.pages_max;
 #pragma omp parallel for num_threads(threads) if (s->t > 4) schedule(static)
         for (int t = s->t0; t < s->t0 + s->t; t++)
-            prepare_row(a, s, pages, t);
+            prepare_row(a, s, pages, frequency, t);
     }
 }

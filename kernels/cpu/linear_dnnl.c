@@ -1,5 +1,9 @@
 // linear_dnnl.c - the matrix path by oneDNN: one matmul primitive a shape, made when first met.
-// Weights stay as they are in the file, row-major [n, k], which oneDNN reads as a transposed [k, n].
+// Weights stay as they are in the file, row-major [n, k], which oneDNN reads as a transposed [k, n] and
+// copies once a call; packing them beforehand would save that and double the memory.
+// Measured, 512 rows x 4096 x 1024, one core, whole operation: bf16 204 GFLOP/s (one oneDNN call of 256
+// rows: 205; packed: 220 to 232), f32 108 (101 to 115), int8 350 (388). AMD EPYC (Zen 4), 2026-11-23,
+// thread time on a shared machine.
 #include <dnnl.h>
 #include <stdlib.h>
 
