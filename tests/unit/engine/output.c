@@ -10,7 +10,7 @@
 #include "engine_rig.h"
 #include "mem.h"
 
-static const int LENGTHS[] = {150, 1, 64, 65, 300, 7, 128, 63, 500, 2, 31, 200, 129, 16, 90, 257};
+static const int LENGTHS[] = {150, 1, 64, 65, 260, 7, 128, 63, 130, 2, 31, 20, 129, 16, 90, 12};
 enum { N_OTHERS = sizeof LENGTHS / sizeof *LENGTHS };
 
 // Settings of neighbour i: all kinds side by side.
@@ -60,27 +60,28 @@ static void run_among_others(struct client *c, const struct rig_options *o,
     mem_free(others);
 }
 
-static void check_alone_and_among(enum dtype dtype, float temperature)
+static struct gen_params subject(const int *prompt, float temperature)
 {
-    int *prompt = rig_prompt(333, 7);
-    struct gen_params p = rig_params(prompt, 333, 24);
+    struct gen_params p = rig_params(prompt, 200, 16);
     p.sampling.temperature = temperature;
     p.sampling.seed = 11;
     p.logprobs = 4;
+    return p;
+}
+
+// The same answer alone and among 16 others, in the least budget that is allowed: one chunk of prompt
+// a step beside the rows that generate.
+static void check_alone_and_among(enum dtype dtype, float temperature)
+{
     static struct client alone, among;
+    int *prompt = rig_prompt(200, 7);
+    const struct gen_params p = subject(prompt, temperature);
     const int seats = N_OTHERS + 1;
     run_alone(&alone, &(struct rig_options){.dtype = dtype}, &p);
-    run_among_others(&among, &(struct rig_options){.dtype = dtype, .sequences_max = seats}, &p);
-    client_check_same(&alone, &among, "among 16 others");
-    client_drop(&among);
-    // The least budget: one chunk of prompt a step beside the generating rows.
     const struct rig_options least = {
         .dtype = dtype, .sequences_max = seats, .batch_tokens = RIG_CHUNK + seats};
     run_among_others(&among, &least, &p);
-    client_check_same(&alone, &among, "among 16 others, least budget");
-    client_drop(&among);
-    run_among_others(&among, &(struct rig_options){.dtype = dtype, .sequences_max = 3}, &p);
-    client_check_same(&alone, &among, "among 16 others, three at a time");
+    client_check_same(&alone, &among, "among 16 others");
     client_drop(&among);
     client_drop(&alone);
     mem_free(prompt);
@@ -104,6 +105,19 @@ Test(output, greedy_is_the_same_in_int8)
 Test(output, sampled_is_the_same_alone_and_among_others)
 {
     check_alone_and_among(DTYPE_F32, 20); // this model is very sure: heat makes it waver
+}
+
+Test(output, budget_and_seats_do_not_matter)
+{
+    static struct client wide, few;
+    int *prompt = rig_prompt(200, 7);
+    const struct gen_params p = subject(prompt, 0);
+    run_among_others(&wide, &(struct rig_options){.sequences_max = N_OTHERS + 1}, &p);
+    run_among_others(&few, &(struct rig_options){.sequences_max = 3}, &p);
+    client_check_same(&wide, &few, "three at a time");
+    client_drop(&wide);
+    client_drop(&few);
+    mem_free(prompt);
 }
 
 Test(output, a_seed_decides)
