@@ -94,17 +94,17 @@ Test(generate, parallel_streams)
         snprintf(more, sizeof more,
                  ",\"max_tokens\":%d,\"ignore_eos\":true,\"return_token_ids\":true,"
                  "\"temperature\":2,\"seed\":%d,\"stream\":true",
-                 8 + i % 20, 1000 + i);
-        completion_body(&body, 3 + i * 5, i, more);
+                 4 + i % 12, 1000 + i);
+        completion_body(&body, 3 + i * 2, i, more);
         cr_assert(completion_get(&alone[i], server.port, body.data));
-        cr_assert(alone[i].n == 8 + i % 20);
+        cr_assert(alone[i].n == 4 + i % 12);
     }
     for (int i = 0; i < N; i++) {
         snprintf(more, sizeof more,
                  ",\"max_tokens\":%d,\"ignore_eos\":true,\"return_token_ids\":true,"
                  "\"temperature\":2,\"seed\":%d,\"stream\":true",
-                 8 + i % 20, 1000 + i);
-        completion_body(&body, 3 + i * 5, i, more);
+                 4 + i % 12, 1000 + i);
+        completion_body(&body, 3 + i * 2, i, more);
         cr_assert(client_open(&clients[i], server.port));
         cr_assert(client_request(&clients[i], "POST", "/v1/completions", "", body.data));
     }
