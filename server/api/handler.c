@@ -1,4 +1,4 @@
-// handler.c - the two helpers every handler uses to fill a reply. See handler.h.
+// handler.c - what handlers do with a reply. See handler.h.
 #include "handler.h"
 
 #include <string.h>
@@ -12,6 +12,11 @@ void reply_header(struct reply *r, const char *name, const char *value)
     r->headers[r->n_headers].name = name;
     r->headers[r->n_headers].value = value;
     r->n_headers++;
+}
+
+void reply_wake(struct reply *r)
+{
+    r->wake(r);
 }
 
 // What a client is told of a 5xx: enough to decide whether to retry, nothing of our insides.

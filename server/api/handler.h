@@ -50,7 +50,8 @@ struct reply {
                             // or the client left: cancel and free what ud holds
     void *ud;
     bool started; // http sets it: the head is on its way, status and headers cannot change any more
-    void *http;   // http/'s own, what reply_wake needs
+    void *http;   // http/'s own
+    void (*wake)(struct reply *r); // http's part of reply_wake
 };
 
 // A handler validates everything before it returns: it fills r, or returns -1 with e and http sends

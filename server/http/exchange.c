@@ -43,7 +43,8 @@ void *exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd)
     x->conn->exchange = x;
     x->begun_ns = clock_ns();
     x->body.max = h->o.body_bytes_max;
-    x->reply = (struct reply){.status = 200, .content_type = "application/json", .http = x};
+    x->reply = (struct reply){
+        .status = 200, .content_type = "application/json", .http = x, .wake = stream_wake};
     if (target_parse(&x->target, &x->arena, uri, strlen(uri), &x->refusal))
         x->target.path = x->target.raw_path = "-";
     return x;
@@ -127,7 +128,7 @@ static enum MHD_Result call_handler(struct exchange *x)
     if (x->route->handler(x->http->server, q, &x->reply, &e)) {
         // Nothing of a failed handler's reply is kept, and gone is not called.
         buf_fini(&x->reply.body);
-        x->reply = (struct reply){.http = x};
+        x->reply = (struct reply){.http = x, .wake = stream_wake};
         return send_error(x, &e);
     }
     if (!x->reply.pull)

@@ -122,6 +122,7 @@ const char *routes_header(const struct exchange *x, const char *name);
 // stream.c
 enum MHD_Result stream_advance(struct exchange *x); // in EXCHANGE_PULLING, from the access handler
 void stream_resume(struct exchange *x);             // if it is suspended
+void stream_wake(struct reply *r);                  // reply_wake: any thread
 void stream_wake_all(struct http *h);               // resume what reply_wake has named
 void stream_forget(struct exchange *x);             // it is ending: not in http.woken any more
 

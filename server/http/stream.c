@@ -28,7 +28,7 @@ void stream_resume(struct exchange *x)
 
 // Between a pull that finds nothing and its suspend, another thread may call this: the loop thread
 // looks at the list only after libmicrohttpd has returned, so it finds the connection suspended.
-void reply_wake(struct reply *r)
+void stream_wake(struct reply *r)
 {
     struct exchange *x = r->http;
     struct http *h = x->http;

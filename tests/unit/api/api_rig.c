@@ -19,7 +19,7 @@ static struct {
     int wakes;
 } http = {.lock = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER};
 
-void reply_wake(struct reply *r)
+static void count_wake(struct reply *r)
 {
     (void)r;
     pthread_mutex_lock(&http.lock);
@@ -152,7 +152,8 @@ void call_begin(struct call *c, struct rig *r, const char *method, const char *p
                           .header = no_value,
                           .query = no_value,
                           .arena = &c->arena};
-    c->reply = (struct reply){.status = 200, .content_type = "application/json"};
+    c->reply =
+        (struct reply){.status = 200, .content_type = "application/json", .wake = count_wake};
     const struct route *route = find_route(method, path, &q->tail);
     if (route->handler(&r->server, q, &c->reply, &c->err)) {
         buf_fini(&c->reply.body);
