@@ -6,13 +6,13 @@
 #include <string.h>
 
 #include "golden_file.h"
+#include "heldout.h"
 #include "json.h"
 #include "mem.h"
 #include "modes.h"
 #include "rig.h"
-#include "tokenizer.h"
 
-enum { HELDOUT_TOKENS = 8192, ITEMS_MAX = 256, GROUPS = 4, ANSWER_MAX = 64 };
+enum { ITEMS_MAX = 256, GROUPS = 4, ANSWER_MAX = 64 };
 static const int GROUP_TOKENS[GROUPS] = {1024, 2048, 4160, 8256}; // an item is in the first it fits
 static const size_t REFERENCE_BYTES_MAX = (size_t)1 << 30;
 
@@ -32,11 +32,10 @@ struct item {
 };
 
 struct data {
-    struct ids heldout;
-    double heldout_bytes; // of the tokens that are predicted: all but the first
+    struct heldout heldout;
     struct item items[ITEMS_MAX];
-    int n_items;
-    float *reference; // logits of every held-out token by the first setting
+    int n_items, recall; // recall: items of each length that are asked
+    float *reference;    // logits of every held-out token by the first setting
 };
 
 struct figures {
@@ -44,24 +43,6 @@ struct figures {
     int same_top, n;
     int right[GROUPS], asked[GROUPS];
 };
-
-static int read_heldout(struct data *d, const struct tokenizer *tk, int vocab, struct err *e)
-{
-    size_t n = 0;
-    char *text = read_text(TEST_SOURCE_DIR "/tests/data/heldout.txt", &n, e);
-    if (!text)
-        return -1;
-    int rc = tokenizer_encode(tk, text, n, 0, 0, &d->heldout, e);
-    mem_free(text);
-    size_t most = REFERENCE_BYTES_MAX / sizeof(float) / (size_t)vocab;
-    most = most < HELDOUT_TOKENS ? most : HELDOUT_TOKENS;
-    d->heldout.n = d->heldout.n < most ? d->heldout.n : most;
-    for (size_t i = 1; i < d->heldout.n; i++) {
-        tokenizer_bytes(tk, d->heldout.data[i], &n);
-        d->heldout_bytes += (double)n;
-    }
-    return rc;
-}
 
 static int read_item(struct item *item, const struct tokenizer *tk, const char *line, size_t n,
                      struct err *e)
@@ -104,30 +85,31 @@ static double divergence(const float *p, const float *q, int n)
     return sum;
 }
 
-// The held-out text as one sequence. The first setting leaves its logits as the reference.
+struct comparison {
+    struct data *data;
+    struct figures *figures;
+    bool first; // these logits become the reference
+};
+
+static void compare(void *ud, int i, const float *logits, int vocab)
+{
+    struct comparison *c = ud;
+    struct figures *f = c->figures;
+    float *reference = c->data->reference + (size_t)i * (size_t)vocab;
+    if (c->first)
+        memcpy(reference, logits, (size_t)vocab * sizeof(float));
+    f->nll -= rig_logprob(logits, vocab, c->data->heldout.ids.data[i + 1]);
+    f->kl += divergence(reference, logits, vocab);
+    f->same_top += rig_argmax(logits, vocab) == rig_argmax(reference, vocab);
+    f->n++;
+}
+
 static void run_heldout(struct rig *r, struct data *d, struct figures *f)
 {
-    int n = (int)d->heldout.n;
-    size_t vocab = (size_t)r->vocab;
-    bool first = !d->reference;
-    if (first)
-        d->reference = mem_alloc((size_t)n * vocab * sizeof(float));
-    rig_reset(r);
-    for (int i = 0; i < n; i += RIG_BATCH_TOKENS) {
-        int t = n - i < RIG_BATCH_TOKENS ? n - i : RIG_BATCH_TOKENS;
-        const float *logits =
-            rig_step(r, &(struct feed){.ids = d->heldout.data + i, .t = t, .all = true}, 1);
-        float *reference = d->reference + (size_t)i * vocab;
-        if (first)
-            memcpy(reference, logits, (size_t)t * vocab * sizeof(float));
-        for (int j = 0; j < t && i + j + 1 < n; j++) {
-            const float *own = logits + (size_t)j * vocab, *ref = reference + (size_t)j * vocab;
-            f->nll -= rig_logprob(own, r->vocab, d->heldout.data[i + j + 1]);
-            f->kl += divergence(ref, own, r->vocab);
-            f->same_top += rig_argmax(own, r->vocab) == rig_argmax(ref, r->vocab);
-            f->n++;
-        }
-    }
+    struct comparison c = {.data = d, .figures = f, .first = !d->reference};
+    if (c.first)
+        d->reference = mem_alloc(d->heldout.ids.n * (size_t)r->vocab * sizeof(float));
+    heldout_run(r, &d->heldout, compare, &c);
 }
 
 // Is every token of the answer the most likely one, each after the right ones before it?
@@ -153,7 +135,7 @@ static void run_recall(struct rig *r, const struct data *d, struct figures *f)
         int all = (int)(d->items[i].prompt.n + d->items[i].answer.n), group = 0;
         while (group < GROUPS && all > GROUP_TOKENS[group])
             group++;
-        if (group == GROUPS || all > r->pages_max * PAGE_TOKENS)
+        if (group == GROUPS || all > r->pages_max * PAGE_TOKENS || f->asked[group] == d->recall)
             continue;
         f->asked[group]++;
         f->right[group] += recalls(r, &d->items[i]);
@@ -167,7 +149,7 @@ static void print_row(struct rig *r, const struct data *d, const struct figures 
     const struct inverse *v = &model_options(r->m)->inverse;
     model_inverse_report(r->m, &report);
     printf("%-22s %-5s %8.5f %8.5f %9.2e %7.4f %9.2e %9u", inverse_name(v, name, sizeof name),
-           inverse_exact(v) ? "yes" : "no", f->nll / f->n, f->nll / log(2) / d->heldout_bytes,
+           inverse_exact(v) ? "yes" : "no", f->nll / f->n, f->nll / log(2) / d->heldout.bytes,
            f->kl / f->n, (double)f->same_top / f->n, (double)report.residual_max, report.nonfinite);
     for (int i = 0; i < GROUPS; i++)
         printf("  %3d/%-3d", f->right[i], f->asked[i]);
@@ -197,8 +179,8 @@ static int run_setting(const struct mode_options *o, const struct setting *s, st
 
 static void print_head(const struct mode_options *o, const struct data *d)
 {
-    printf("model %s, %s; chunk 64; %zu held-out tokens; %d recall prompts\n", o->model,
-           dtype_name(o->dtype), d->heldout.n, d->n_items);
+    printf("model %s, %s; chunk 64; %zu held-out tokens; at most %d recall prompts of a length\n",
+           o->model, dtype_name(o->dtype), d->heldout.ids.n, d->recall);
     printf("%-22s %-5s %8s %8s %9s %7s %9s %9s", "inverse", "exact", "nll", "bits/B", "KL", "top-1",
            "residual", "nonfinite");
     for (int i = 0; i < GROUPS; i++)
@@ -212,7 +194,7 @@ static void data_destroy(struct data *d)
         ids_fini(&d->items[i].prompt);
         ids_fini(&d->items[i].answer);
     }
-    ids_fini(&d->heldout);
+    heldout_fini(&d->heldout);
     mem_free(d->reference);
     mem_free(d);
 }
@@ -225,8 +207,12 @@ int mode_inverse(const struct mode_options *o)
     if (rig_config(o->model, &c))
         return 1;
     struct data *d = mem_zero(1, sizeof *d);
+    d->recall = o->recall;
+    // The reference's logits are kept, and large vocabularies make them large.
+    size_t most = REFERENCE_BYTES_MAX / sizeof(float) / (size_t)c.vocab_size;
     struct tokenizer *tk = tokenizer_load(o->model, &e);
-    if (!tk || read_heldout(d, tk, c.vocab_size, &e) || read_recall(d, tk, &e)) {
+    if (!tk || heldout_read(&d->heldout, tk, most < HELDOUT_TOKENS ? most : HELDOUT_TOKENS, &e) ||
+        read_recall(d, tk, &e)) {
         printf("%s\n", e.text);
         goto out;
     }

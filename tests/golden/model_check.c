@@ -2,7 +2,8 @@
 //   model_check check          against transformers, row by row, type by type; the exit status tells
 //   model_check perf            tokens a second and where the time goes
 //   model_check inverse         what each way of inverting I + A does to the answers
-// Options of the last two: --model DIR (models/bundled), --dtype f32|bf16|int8 (bf16), --threads N.
+// Options of the last two: --model DIR (models/bundled), --dtype f32|bf16|int8 (bf16), --threads N;
+// of inverse: --recall N prompts of each length (4).
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@ static int mode_check(void)
 {
     struct tally t = {0};
     check_golden(&t);
+    if (!tally_quick)
+        check_heldout(&t);
     check_rows(&t);
     check_types(&t);
     printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped);
@@ -25,8 +28,17 @@ static int mode_check(void)
 static int usage(void)
 {
     printf("usage: model_check check\n"
-           "       model_check perf|inverse [--model DIR] [--dtype f32|bf16|int8] [--threads N]\n");
+           "       model_check perf|inverse [--model DIR] [--dtype f32|bf16|int8] [--threads N]\n"
+           "                         [--recall N]\n");
     return 2;
+}
+
+static bool read_count(int *out, const char *value)
+{
+    char *end = NULL;
+    long n = strtol(value, &end, 10);
+    *out = (int)n;
+    return end != value && !*end && n >= 0 && n <= 1024;
 }
 
 // One option and its value; false when there is none such.
@@ -36,12 +48,10 @@ static bool read_option(struct mode_options *o, const char *name, const char *va
         o->model = value;
         return true;
     }
-    if (!strcmp(name, "--threads")) {
-        char *end = NULL;
-        long n = strtol(value, &end, 10);
-        o->threads = (int)n;
-        return end != value && !*end && n >= 0 && n <= 1024;
-    }
+    if (!strcmp(name, "--threads"))
+        return read_count(&o->threads, value);
+    if (!strcmp(name, "--recall"))
+        return read_count(&o->recall, value);
     for (int type = DTYPE_F32; type <= DTYPE_INT8; type++)
         if (!strcmp(name, "--dtype") && !strcmp(value, dtype_name((enum dtype)type))) {
             o->dtype = (enum dtype)type;
@@ -52,7 +62,8 @@ static bool read_option(struct mode_options *o, const char *name, const char *va
 
 int main(int argc, char **argv)
 {
-    struct mode_options o = {.model = TEST_SOURCE_DIR "/models/bundled", .dtype = DTYPE_BF16};
+    struct mode_options o = {
+        .model = TEST_SOURCE_DIR "/models/bundled", .dtype = DTYPE_BF16, .recall = 4};
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc == 2 && !strcmp(argv[1], "check"))
         return mode_check();

@@ -8,6 +8,7 @@ struct mode_options {
     const char *model; // directory
     enum dtype dtype;
     int threads; // 0: every core
+    int recall;  // inverse: prompts of each length
 };
 
 // perf.c: tokens a second by context length, the split by operation, floors. 0 or the exit status.

@@ -20,6 +20,9 @@ extern const bool tally_quick;
 // golden_check.c: the logits, log-probabilities and greedy tokens that transformers computed.
 void check_golden(struct tally *t);
 
+// heldout_check.c: the loss on a long text.
+void check_heldout(struct tally *t);
+
 // rows_check.c: a sequence's logits have the same bits alone, in a batch and cut into pieces.
 void check_rows(struct tally *t);
 
