@@ -11,23 +11,22 @@ static inline __attribute__((always_inline)) void step_columns(const struct delt
                                                                const int cols)
 {
     const vec decay = vec_set(d->decay);
-    vec sum[2][STEP_COLS], u[STEP_COLS], o[STEP_COLS];
+    vec sum[2 * STEP_COLS], u[STEP_COLS], o[STEP_COLS];
     UNROLL
     for (int c = 0; c < cols; c++)
-        sum[0][c] = sum[1][c] = o[c] = vec_zero();
+        sum[c] = sum[cols + c] = o[c] = vec_zero();
 
     float *s = d->s + j;
-    for (int i = 0; i < d->k_dim; i += 2) // two sums a column: one would wait for itself
+    // Two sums a column, of even and of odd rows: one would wait for itself.
+    for (int i = 0; i < d->k_dim; i += 2, s += 2L * d->v_dim) {
         UNROLL
-    for (int h = 0; h < 2; h++, s += d->v_dim) {
-        const vec k = vec_set(d->k[i + h]);
-        UNROLL
-        for (int c = 0; c < cols; c++)
-            sum[h][c] = vec_fma(k, vec_load(s + c * VEC), sum[h][c]);
+        for (int c = 0; c < 2 * cols; c++)
+            sum[c] = vec_fma(vec_set(d->k[i + c / cols]),
+                             vec_load(s + (long)(c / cols) * d->v_dim + c % cols * VEC), sum[c]);
     }
     UNROLL
     for (int c = 0; c < cols; c++) {
-        const vec m = vec_mul(decay, vec_add(sum[0][c], sum[1][c]));
+        const vec m = vec_mul(decay, vec_add(sum[c], sum[cols + c]));
         u[c] = vec_mul(vec_set(d->beta), vec_sub(vec_load(d->v + j + c * VEC), m));
     }
 

@@ -27,7 +27,7 @@ struct inverse_planes {
 int inverse_split(struct inverse_planes p, const float *x, int ldx, int rows, int cols);
 
 // g as smallgemm() says (keep 0 or 1), but in integers: four products of int8 planes, each summed in
-// int32 without loss, put together and rounded once back to 2^-14 (halves up); with keep the sum with
+// int32 without loss, put together and rounded once back to 2^-14; with keep the sum with
 // c is rounded again. Returns how many entries left the range (they are clamped).
 int inverse_product_int8(const struct smallgemm *g, struct inverse_planes a,
                          struct inverse_planes b);

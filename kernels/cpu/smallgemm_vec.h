@@ -55,7 +55,7 @@ static inline float vec_sum(__m256 x)
 
 // Loops over a tile's rows and columns must disappear, or its sums live in memory.
 #ifdef __clang__
-#define UNROLL _Pragma("unroll")
+#define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif

@@ -25,10 +25,29 @@ struct share {
 };
 
 // Half the traffic of the kernels is reading, half writing: scaling in place is both.
-static inline __attribute__((always_inline)) void sweep(float *p, size_t n)
+#define SWEEP(step, load, store, multiply, set)                                                    \
+    do {                                                                                           \
+        for (size_t i = 0; i < n; i += 4 * (step)) {                                               \
+            store(p + i, multiply(load(p + i), set(0.999f)));                                      \
+            store(p + i + (step), multiply(load(p + i + (step)), set(0.999f)));                    \
+            store(p + i + 2 * (step), multiply(load(p + i + 2 * (step)), set(0.999f)));            \
+            store(p + i + 3 * (step), multiply(load(p + i + 3 * (step)), set(0.999f)));            \
+        }                                                                                          \
+    } while (0)
+
+static void sweep_base(float *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        p[i] *= 0.999999f;
+    SWEEP(4, _mm_load_ps, _mm_store_ps, _mm_mul_ps, _mm_set1_ps);
+}
+
+static __attribute__((target("avx2"))) void sweep_avx2(float *p, size_t n)
+{
+    SWEEP(8, _mm256_load_ps, _mm256_store_ps, _mm256_mul_ps, _mm256_set1_ps);
+}
+
+static __attribute__((target("avx512f"))) void sweep_avx512(float *p, size_t n)
+{
+    SWEEP(16, _mm512_load_ps, _mm512_store_ps, _mm512_mul_ps, _mm512_set1_ps);
 }
 
 // Sums must be registers, or this measures the cache: twelve of them cover the latency of two units.
@@ -63,21 +82,6 @@ static __attribute__((target("avx2,fma"))) void chains_avx2(long rounds, float *
 static __attribute__((target("avx512f"))) void chains_avx512(long rounds, float *out)
 {
     CHAINS(__m512, _mm512_set1_ps, _mm512_fmadd_ps);
-}
-
-static void sweep_base(float *p, size_t n)
-{
-    sweep(p, n);
-}
-
-static __attribute__((target("avx2"))) void sweep_avx2(float *p, size_t n)
-{
-    sweep(p, n);
-}
-
-static __attribute__((target("avx512f"))) void sweep_avx512(float *p, size_t n)
-{
-    sweep(p, n);
 }
 
 static bool has_avx512(void)
@@ -128,7 +132,7 @@ static double time_threads(void *(*work)(void *), struct share *shares, int thre
 double ceiling_bandwidth(size_t bytes, int threads)
 {
     size_t n = bytes / sizeof(float) / (size_t)threads;
-    n = n < 4096 ? 4096 : n > (64u << 20) ? 64u << 20 : n;
+    n = n < 4096 ? 4096 : n > (64u << 20) ? 64u << 20 : n & ~(size_t)63; // whole steps of sweep
     struct share shares[CPU_THREADS_MAX] = {0};
     long rounds = (long)((16u << 20) / n) + 2;
     for (int i = 0; i < threads; i++) {
