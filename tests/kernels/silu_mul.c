@@ -1,6 +1,8 @@
 // silu_mul.c - SiLU(gate) * up in float64, far into both tails of the sigmoid, in place too.
+#include <math.h>
 #include <stdio.h>
 
+#include "expf.h"
 #include "rows.h"
 
 static const struct {
@@ -42,4 +44,26 @@ static bool part(struct check_case *c, int i)
     return more;
 }
 
-const struct op_check check_silu_mul = {.n_cases = N, .n_perf = TIMED, .make = make, .part = part};
+// The exp of this and other operations: its stated error over its range, and its ends.
+static void extra(const struct ops *ops, struct dev *dev)
+{
+    (void)ops;
+    (void)dev;
+    double worst = 0;
+    float at = 0;
+    for (float x = -87; x < 88; x += 0.000977f) {
+        const double want = exp(x), ulp = ldexp(1, ilogb(want) - 23);
+        const double error = fabs(expf_fast(x) - want) / ulp;
+        if (error > worst) {
+            worst = error;
+            at = x;
+        }
+    }
+    check_true(worst <= 2, "expf_fast(%.9g) is off by %.2f units in the last place", at, worst);
+    check_true(expf_fast(0) == 1, "expf_fast(0) is %.9g", expf_fast(0));
+    check_true(expf_fast(-INFINITY) == 0 && expf_fast(-1000) == 0, "expf_fast far below is not 0");
+    check_true(isfinite(expf_fast(1e30f)), "expf_fast far above is not finite");
+}
+
+const struct op_check check_silu_mul = {
+    .n_cases = N, .n_perf = TIMED, .make = make, .part = part, .extra = extra};
