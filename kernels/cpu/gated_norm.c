@@ -22,7 +22,7 @@ void cpu_gated_norm(struct dev *dev, const struct gated_norm_args *a)
 {
     const int threads = cpu_of(dev)->threads, rows = a->t * a->heads;
     (void)threads; // without OpenMP
-#pragma omp parallel for num_threads(threads) if (rows > 8) schedule(static)
+#pragma omp parallel for num_threads(threads) if (a->t > 8) schedule(static)
     for (int i = 0; i < rows; i++) {
         size_t at = (size_t)i * (size_t)a->dim;
         norm_head((float *)a->y + at, (const float *)a->o + at, (const float *)a->z + at, a);
