@@ -129,7 +129,9 @@ static int set_model_options(struct app *app, struct err *e)
         .dtype = parse_dtype(c->dtype),
         .context_max = (int)c->context_max,
         .batch_tokens = (int)c->batch_tokens,
-        .batch_rows = (int)(c->batch_tokens + c->sequences_max),
+        // A row of every sequence, and two chunks of a prompt whose logprobs are wanted: a row is
+        // a megabyte when the vocabulary has 248,320 entries.
+        .batch_rows = (int)(2 * c->chunk + c->sequences_max),
         .sequences_max = (int)c->sequences_max,
         .kv_bytes = (size_t)c->kv_bytes,
         .chunk = (int)c->chunk,
