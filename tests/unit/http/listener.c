@@ -101,6 +101,7 @@ Test(listener, connections_beyond_the_limit_wait, .fini = stop)
     struct answer a = {0};
     test_server_options(&server);
     server.options.connections_max = 3;
+    server.options.idle_timeout_ms = 3600000; // no timeout may come to the waiting one's help
     test_server_start(&server);
     for (int i = 0; i < 3; i++)
         cr_assert(open_and_get(&c[i], "/open"));
