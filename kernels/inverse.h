@@ -19,6 +19,8 @@
 enum inverse_method { INVERSE_SUBSTITUTION, INVERSE_NEUMANN, INVERSE_MERGE };
 
 // The type the operands of every product are rounded to; sums are float32 (int32 for int8).
+// int8: fixed point in two int8 planes, q = 256 high + low, value q / 2^14, clamped to 1.99 and counted;
+// four products of planes, one rounding back to 2^-14. T errs by at most 1.5e-3 with the default.
 enum inverse_type { INVERSE_FP32, INVERSE_TF32, INVERSE_FP16, INVERSE_BF16, INVERSE_INT8 };
 
 enum { INVERSE_CHUNK_MIN = 16, INVERSE_CHUNK_MAX = 128 };

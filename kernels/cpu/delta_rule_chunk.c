@@ -15,6 +15,11 @@
 //
 // A chunk of n < chunk tokens is computed for n rows; A is inverted at the next power of two with
 // zeros below, which leaves the other rows as they are.
+//
+// Bound by: multiply-adds, 10.5 MFLOP a chunk of 64 and head of 128 x 128.
+// Measured: 512 tokens, 16 heads of 128 x 128, chunk 64: 14.9 ms on one thread with AVX-512, 1.30 of the
+// floor; that is 116 us a chunk and head, of which the inverse takes 4.5. With two value heads to a key
+// head 13.6 ms. `ops_check perf delta_rule 1`, one core of an AMD EPYC, 2026-11-23.
 #include "delta_rule.h"
 
 #include <math.h>

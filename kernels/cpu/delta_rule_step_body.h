@@ -3,7 +3,9 @@
 //
 // The columns of the state do not know of each other, so a block of STEP_COLS vectors goes through
 // both passes before the next: the second pass then reads what the first left in the nearest cache.
-// Bound by: memory, k_dim * v_dim * 4 bytes read and written.
+// Bound by: memory, k_dim * v_dim * 4 bytes read and written; by arithmetic while states stay in cache.
+// Measured: 4 sequences of 16 heads of 128 x 128: 118 us on one thread with AVX-512, 72 GB/s, 1.66 of
+// the floor. `ops_check perf delta_rule 1`, one core of an AMD EPYC, 2026-11-23.
 #include "delta_rule.h"
 #include "smallgemm_vec.h"
 

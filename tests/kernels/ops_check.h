@@ -112,7 +112,7 @@ double ceiling_clock(int threads); // seconds; processor time of the thread when
 void inverse_table(const struct ops *ops, struct dev *dev);
 void delta_rule_table(const struct ops *ops, struct dev *dev);
 
-#define X(op) extern const struct op_check check_##op __attribute__((weak));
+#define X(op) extern const struct op_check check_##op;
 OPS(X)
 #undef X
 
