@@ -1,7 +1,8 @@
 // safetensors.h - the file format, nothing else: one mapped, read-only file. A file is hostile until
 // proven otherwise: header length, JSON, dtypes, dims, products, offsets, overlaps and the file's real
 // size are all checked at open. Source: github.com/huggingface/safetensors, format section.
-// Immutable after opening: any thread.
+// Immutable after opening: any thread. The file must not be cut short or written over while it is open
+// (the system ends a process that reads a mapped page which is gone): replace a checkpoint by renaming.
 #ifndef SAFETENSORS_H
 #define SAFETENSORS_H
 
