@@ -7,9 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "buf.h"
 #include "mem.h"
-
-enum { LINE_BYTES = 2 * KEY_BYTES_MAX };
 
 static bool is_key(const char *s, size_t n)
 {
@@ -21,7 +20,7 @@ static bool is_key(const char *s, size_t n)
 
 static int add_line(struct keys *k, const char *line, size_t n, int number, struct err *e)
 {
-    while (n && (line[n - 1] == '\n' || line[n - 1] == '\r'))
+    if (n && line[n - 1] == '\r')
         n--;
     if (n == 0 || line[0] == '#')
         return 0;
@@ -38,17 +37,30 @@ static int add_line(struct keys *k, const char *line, size_t n, int number, stru
     return 0;
 }
 
-static int read_lines(struct keys *k, FILE *f, struct err *e)
+static int read_lines(struct keys *k, const struct buf *text, struct err *e)
 {
-    char line[LINE_BYTES];
-    for (int number = 1; fgets(line, sizeof line, f); number++)
-        if (add_line(k, line, strlen(line), number, e))
+    int number = 1;
+    for (size_t from = 0; from < text->n; number++) {
+        const char *end = memchr(text->data + from, '\n', text->n - from);
+        size_t n = end ? (size_t)(end - text->data) - from : text->n - from;
+        if (add_line(k, text->data + from, n, number, e))
             return -1;
-    if (ferror(f))
-        return err_set(e, ERR_BAD_REQUEST, "cannot be read: %s", strerror(errno));
+        from += n + 1;
+    }
     if (k->n == 0)
         return err_set(e, ERR_BAD_REQUEST, "holds no API key; write one a line");
     return 0;
+}
+
+static int read_file(struct buf *text, FILE *f, struct err *e)
+{
+    char bytes[4096];
+    size_t n;
+    while ((n = fread(bytes, 1, sizeof bytes, f)) > 0)
+        if (!buf_add(text, bytes, n))
+            return err_set(e, ERR_BAD_REQUEST, "is larger than %zu bytes", text->max);
+    explicit_bzero(bytes, sizeof bytes);
+    return ferror(f) ? err_set(e, ERR_BAD_REQUEST, "cannot be read: %s", strerror(errno)) : 0;
 }
 
 int keys_read(struct keys *k, const char *path, struct err *e)
@@ -58,8 +70,12 @@ int keys_read(struct keys *k, const char *path, struct err *e)
     if (!f)
         return err_set(e, ERR_BAD_REQUEST, "API key file '%s': %s", path, strerror(errno));
     struct err why = {0};
-    int failed = read_lines(k, f, &why);
+    struct buf text = {.max = (size_t)KEYS_MAX * KEY_BYTES_MAX};
+    int failed = read_file(&text, f, &why) || read_lines(k, &text, &why);
     fclose(f);
+    if (text.data)
+        explicit_bzero(text.data, text.size);
+    buf_fini(&text);
     if (failed) {
         keys_fini(k);
         return err_set(e, why.code, "API key file '%s': %s", path, why.text);
