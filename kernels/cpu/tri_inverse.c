@@ -344,6 +344,11 @@ void inverse_report_merge(struct inverse_report *to, const struct inverse_report
 void cpu_tri_inverse(struct dev *dev, const struct tri_inverse_args *a)
 {
     struct cpu *cpu = cpu_of(dev);
+    char why[160];
+    if (inverse_check(&a->inverse, a->chunk, why, sizeof why)) {
+        cpu_fail(dev, "tri_inverse: %s", why);
+        return;
+    }
     const size_t size = (size_t)a->chunk * (size_t)a->chunk;
     const size_t floats = size + tri_invert_scratch(a->chunk); // the strict triangle of A, and work
     float *scratch = cpu_scratch(dev, 0, (size_t)cpu->threads * floats * sizeof(float));

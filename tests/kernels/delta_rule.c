@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "check_buffers.h"
-#include "keys.h"
+#include "key_draws.h"
 #include "ops_check.h"
 
 enum { SPANS_MAX = 4, SLOTS = 6, CUTS_MAX = 16 };

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "check_buffers.h"
-#include "keys.h"
+#include "key_draws.h"
 #include "ops_check.h"
 
 enum { KEY_DIM = 128, N_MAX = INVERSE_CHUNK_MAX };
@@ -388,8 +388,18 @@ static void check_overflow(const struct ops *ops, struct dev *dev)
     }
 }
 
+static void check_refusal(const struct ops *ops, struct dev *dev)
+{
+    char why[256] = "";
+    const struct inverse v = inverse_auto(64, INVERSE_FP32);
+    ops->tri_inverse(dev, &(struct tri_inverse_args){.n = 1, .chunk = 48, .inverse = v});
+    check_true(ops->sync(dev, why, sizeof why) && strstr(why, "chunk 48"), "tri_inverse: '%s'",
+               why);
+}
+
 static void extra(const struct ops *ops, struct dev *dev)
 {
+    check_refusal(ops, dev);
     check_reports(ops, dev);
     check_overflow(ops, dev);
 }

@@ -1,6 +1,6 @@
-// keys.h - what the inversion is tested with: keys of a given mean cosine, recorded and made gates.
-#ifndef KEYS_H
-#define KEYS_H
+// key_draws.h - what the inversion is tested with: keys of a given mean cosine, recorded and made gates.
+#ifndef KEY_DRAWS_H
+#define KEY_DRAWS_H
 
 #include "ops_check.h"
 

@@ -1,5 +1,5 @@
-// keys.c - correlated keys, and the gates of a real layer.
-#include "keys.h"
+// key_draws.c - correlated keys, and the gates of a real layer.
+#include "key_draws.h"
 
 #include <math.h>
 #include <stdio.h>
