@@ -1,0 +1,61 @@
+// convert.c - float types of checkpoints: exact upwards, to nearest even downwards, at any address.
+#include "convert.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+
+static float from_f16(uint16_t bits)
+{
+    float f;
+    convert_to_f32(&f, &bits, DTYPE_F16, 1);
+    return f;
+}
+
+static uint16_t bf16_of(float f)
+{
+    uint16_t bits;
+    convert_to_bf16(&bits, &f, DTYPE_F32, 1);
+    return bits;
+}
+
+Test(convert, f16)
+{
+    cr_assert(from_f16(0x3C00) == 1.0f && from_f16(0xC000) == -2.0f);
+    cr_assert(from_f16(0x7BFF) == 65504.0f && from_f16(0x3555) == 0x1.554p-2f);
+    cr_assert(from_f16(0x0001) == 0x1p-24f && from_f16(0x83FF) == -0x1.ff8p-15f); // subnormal
+    cr_assert(from_f16(0x0400) == 0x1p-14f);
+    cr_assert(from_f16(0x8000) == 0 && signbit(from_f16(0x8000)));
+    cr_assert(isinf(from_f16(0x7C00)) && isinf(from_f16(0xFC00)) && isnan(from_f16(0x7E00)));
+}
+
+Test(convert, bf16)
+{
+    cr_assert_eq(bf16_of(1.0f), 0x3F80);
+    cr_assert_eq(bf16_of(0x1.01p0f), 0x3F80);       // half way: down to even
+    cr_assert_eq(bf16_of(0x1.03p0f), 0x3F82);       // half way: up to even
+    cr_assert_eq(bf16_of(0x1.010002p0f), 0x3F81);   // above half
+    cr_assert_eq(bf16_of(0x1.fffffep127f), 0x7F80); // past the largest: inf
+    cr_assert_eq(bf16_of(-0.0f), 0x8000);
+    const uint32_t low_nan = 0x7F800001; // its payload is all in the half that goes
+    uint16_t bits;
+    convert_to_bf16(&bits, &low_nan, DTYPE_F32, 1);
+    cr_assert((bits & 0x7F80) == 0x7F80 && (bits & 0x7F) != 0);
+}
+
+Test(convert, any_address)
+{
+    unsigned char bytes[1 + 3 * sizeof(float)];
+    const float want[3] = {1.5f, -2.25f, 1e-20f};
+    float got[3];
+    memcpy(bytes + 1, want, sizeof want);
+    convert_to_f32(got, bytes + 1, DTYPE_F32, 3);
+    cr_assert(!memcmp(got, want, sizeof want));
+    const uint16_t halves[3] = {0x3FC0, 0xC010, 0x1E3C};
+    uint16_t copy[3];
+    memcpy(bytes + 1, halves, sizeof halves);
+    convert_to_bf16(copy, bytes + 1, DTYPE_BF16, 3);
+    cr_assert(!memcmp(copy, halves, sizeof halves));
+    convert_to_f32(got, bytes + 1, DTYPE_BF16, 2);
+    cr_assert(got[0] == 1.5f && got[1] == -2.25f);
+}
