@@ -214,8 +214,9 @@ static struct model *load_model(struct app *app, struct err *e)
         return NULL;
     if (!app->tokenizer)
         log_event(LOG_WARN, "no_tokenizer", "dir=%s requests=\"token ids only\"", app->model_dir);
-    struct model *m = model_load(app->model_dir, &app->model_options, app->ops, app->dev,
-                                 log_progress, &last_ns, e);
+    app->model_options.progress = log_progress;
+    app->model_options.progress_ud = &last_ns;
+    struct model *m = model_load(app->model_dir, &app->model_options, app->ops, app->dev, e);
     if (m)
         log_event(LOG_INFO, "loaded", "id=%s dir=%s seconds=%.2f", app->model_id, app->model_dir,
                   clock_ms_between(start_ns, clock_ns()) / 1e3);

@@ -6,7 +6,7 @@
 
 #include "cpu.h"
 #include "expf.h"
-#include "vocab.h"
+#include "logits.h"
 
 static float log_sum_exp(const float *logits, int n)
 {

@@ -12,7 +12,7 @@
 
 #include "cpu.h"
 #include "expf.h"
-#include "vocab.h"
+#include "logits.h"
 
 enum { BUCKETS = 512 };
 

@@ -268,7 +268,8 @@ int params_encode(const struct api_model *m, const char *text, size_t n, const c
                          "ids to /v1/completions");
     size_t ids_max = (size_t)m->context_max * COUNT_FACTOR;
     struct err why;
-    if (!tokenizer_encode(m->tokenizer, text, n, TOKENIZER_SPECIAL, ids_max, out, &why))
+    out->max = ids_max;
+    if (!tokenizer_encode(m->tokenizer, text, n, TOKENIZER_SPECIAL, out, &why))
         return 0;
     if (why.code != ERR_TOO_LARGE)
         return err_field(e, why.code, path, "%s: %.300s", path, why.text);

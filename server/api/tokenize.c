@@ -48,7 +48,7 @@ static int encode_text(const struct tokenizer *tk, const struct tokenize_fields 
                          "%s is %s; send text in prompt or content, or a list of messages", field,
                          json_describe(text, found, sizeof found));
     if (tokenizer_encode(tk, json_string_value(text), json_string_length(text),
-                         f->parse_special ? TOKENIZER_SPECIAL : 0, 0, out, &why))
+                         f->parse_special ? TOKENIZER_SPECIAL : 0, out, &why))
         return err_field(e, why.code, field, "%s: %.300s", field, why.text);
     return 0;
 }

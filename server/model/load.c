@@ -43,8 +43,7 @@ static void close_files(struct model *m)
 }
 
 struct model *model_load(const char *dir, const struct model_options *o, const struct ops *ops,
-                         struct dev *dev, void (*progress)(void *ud, size_t done, size_t all),
-                         void *ud, struct err *e)
+                         struct dev *dev, struct err *e)
 {
     char why[256];
     struct model *m = mem_zero(1, sizeof *m);
@@ -56,7 +55,7 @@ struct model *model_load(const char *dir, const struct model_options *o, const s
     m->config = m->checkpoint.config;
     if (weights_bind(m, e) || memory_plan(m, physical_bytes(), e) || allocate(m, e))
         goto failed;
-    weights_fill(m, &(struct load_progress){progress, ud});
+    weights_fill(m);
     if (ops->sync(dev, why, sizeof why)) {
         err_set(e, ERR_DEVICE, "the device failed while loading: %s", why);
         goto failed;

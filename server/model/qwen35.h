@@ -41,6 +41,9 @@ struct model_options {
     int chunk;       // delta rule: 16, 32, 64, 128
     struct inverse inverse;
     int residual_every; // 0: off; else every n-th chunk's inverse is checked and reported
+    // Called with the bytes of weights loaded so far, on the thread of model_load; may be NULL.
+    void (*progress)(void *ud, size_t done, size_t all);
+    void *progress_ud;
 };
 
 // The memory plan, bytes; printed at start and by --check.
@@ -75,13 +78,11 @@ struct step {
 
 // Load a directory (or Hugging Face cache snapshot): config.json, generation_config.json if there,
 // model.safetensors or its shards. Every dtype, shape and offset is checked against the config; the
-// error names file, tensor, found and expected. dir as model_directory takes it. progress may be NULL;
-// it is called with the bytes loaded so far. ERR_BAD_REQUEST for a wrong file, ERR_NOT_FOUND for a
+// error names file, tensor, found and expected. dir as model_directory takes it. ERR_BAD_REQUEST for a wrong file, ERR_NOT_FOUND for a
 // missing one, ERR_TOO_LARGE when the plan does not fit this machine's memory or memory is out. ops and
 // dev stay the caller's and must outlive the model.
 struct model *model_load(const char *dir, const struct model_options *o, const struct ops *ops,
-                         struct dev *dev, void (*progress)(void *ud, size_t done, size_t all),
-                         void *ud, struct err *e) MUST_USE;
+                         struct dev *dev, struct err *e) MUST_USE;
 void model_destroy(struct model *m); // NULL is fine
 
 const struct config *model_config(const struct model *m);

@@ -115,14 +115,10 @@ struct model {
 };
 
 // weights.c. Bind: every tensor that config.json asks for, checked. Place: give each its room in
-// m->weights. Fill: convert and upload; progress as model_load.
-struct load_progress {
-    void (*call)(void *ud, size_t done, size_t all);
-    void *ud;
-};
+// m->weights. Fill: convert and upload.
 int weights_bind(struct model *m, struct err *e) MUST_USE;
 void weights_place(struct model *m);
-void weights_fill(struct model *m, const struct load_progress *p);
+void weights_fill(struct model *m);
 
 // memory_plan.c. Fill in the options' zeros, compute m->memory with checked arithmetic, and refuse what
 // does not fit in physical_bytes. Then memory_place gives layers and scratch their pointers.

@@ -234,7 +234,7 @@ static void fill_float(struct model *m, const struct binding *b, float *stage)
     }
 }
 
-void weights_fill(struct model *m, const struct load_progress *p)
+void weights_fill(struct model *m)
 {
     size_t done = 0, all = 0;
     float *stage = mem_alloc(STAGE_VALUES * sizeof *stage);
@@ -249,8 +249,8 @@ void weights_fill(struct model *m, const struct load_progress *p)
         else
             fill_float(m, b, stage);
         done += b->from->bytes;
-        if (p->call)
-            p->call(p->ud, done, all);
+        if (m->options.progress)
+            m->options.progress(m->options.progress_ud, done, all);
     }
     mem_free(stage);
 }

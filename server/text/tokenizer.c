@@ -83,7 +83,7 @@ static bool encode_all(struct encoding *c, const char *text, size_t n, unsigned 
 }
 
 int tokenizer_encode(const struct tokenizer *tk, const char *text, size_t n, unsigned flags,
-                     size_t ids_max, struct ids *out, struct err *e)
+                     struct ids *out, struct err *e)
 {
     if (n > BPE_PIECE_MAX / 3) // normalising may triple a text's bytes
         return err_set(e, ERR_TOO_LARGE, "text of %zu bytes; the limit is %d", n,
@@ -93,16 +93,15 @@ int tokenizer_encode(const struct tokenizer *tk, const char *text, size_t n, uns
         return err_set(e, ERR_BAD_REQUEST, "text is not UTF-8 at byte %zu (0x%02x)", good,
                        (unsigned char)text[good]);
     size_t n_before = out->n;
-    struct encoding c = {.tk = tk, .out = out, .ids_stop = SIZE_MAX};
-    if (ids_max && ids_max < SIZE_MAX - n_before)
-        c.ids_stop = n_before + ids_max;
+    struct encoding c = {.tk = tk, .out = out, .ids_stop = out->max ? out->max : SIZE_MAX};
     bool fits = encode_all(&c, text, n, flags);
     bpe_scratch_fini(&c.scratch);
     buf_fini(&c.normal);
     if (fits)
         return 0;
     out->n = n_before;
-    return err_set(e, ERR_TOO_LARGE, "text of %zu bytes has more than %zu tokens", n, ids_max);
+    return err_set(e, ERR_TOO_LARGE, "text of %zu bytes has more than %zu tokens", n,
+                   out->max - n_before);
 }
 
 int tokenizer_count(const struct tokenizer *tk)

@@ -11,10 +11,11 @@
 
 struct tokenizer;
 
-// A growing list of ids; the caller's. All-zero is valid and empty.
+// A growing list of ids; the caller's. All-zero is valid, empty and without a limit.
 struct ids {
     int *data;
     size_t n, size;
+    size_t max; // most ids that tokenizer_encode may leave in the list; 0: no limit
 };
 void ids_add(struct ids *l, int id);
 void ids_fini(struct ids *l);
@@ -33,10 +34,10 @@ enum tokenizer_flags {
 };
 
 // Append the ids of n bytes of UTF-8. Linear time whatever the text. Fails with ERR_BAD_REQUEST when
-// text is not UTF-8 (the byte offset is named) and ERR_TOO_LARGE past ids_max ids (0: no limit); out
+// text is not UTF-8 (the byte offset is named) and ERR_TOO_LARGE past out->max ids; out
 // is then as it was.
 int tokenizer_encode(const struct tokenizer *tk, const char *text, size_t n, unsigned flags,
-                     size_t ids_max, struct ids *out, struct err *e) MUST_USE;
+                     struct ids *out, struct err *e) MUST_USE;
 
 int tokenizer_count(const struct tokenizer *tk); // ids are 0 .. count - 1; holes have no bytes
 

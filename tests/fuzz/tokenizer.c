@@ -20,8 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct ids ids = {0}, special = {0};
     struct buf normal = {0}, back = {0};
     bool valid = utf8_check(text, n) == n;
-    CHECK((tokenizer_encode(tk, text, n, 0, 0, &ids, NULL) == 0) == valid);
-    CHECK((tokenizer_encode(tk, text, n, TOKENIZER_SPECIAL, 0, &special, NULL) == 0) == valid);
+    CHECK((tokenizer_encode(tk, text, n, 0, &ids, NULL) == 0) == valid);
+    CHECK((tokenizer_encode(tk, text, n, TOKENIZER_SPECIAL, &special, NULL) == 0) == valid);
     if (valid) {
         struct detok d;
         detok_init(&d, tk, NULL, 0, true);

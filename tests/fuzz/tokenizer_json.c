@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (tk) {
         static const char text[] = "The <think> e\xCC\x81 12 's\n\n \xF0\x9F\x98\x80\x7F";
         struct ids ids = {0};
-        CHECK(tokenizer_encode(tk, text, strlen(text), TOKENIZER_SPECIAL, 0, &ids, &e) == 0);
+        CHECK(tokenizer_encode(tk, text, strlen(text), TOKENIZER_SPECIAL, &ids, &e) == 0);
         for (size_t i = 0; i < ids.n; i++) {
             size_t bytes = 0;
             CHECK(tokenizer_bytes(tk, ids.data[i], &bytes) && bytes > 0);

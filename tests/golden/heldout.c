@@ -11,7 +11,7 @@ int heldout_read(struct heldout *h, const struct tokenizer *tk, size_t tokens_ma
     char *text = read_text(TEST_SOURCE_DIR "/tests/data/heldout.txt", &n, e);
     if (!text)
         return -1;
-    int rc = tokenizer_encode(tk, text, n, 0, 0, &h->ids, e);
+    int rc = tokenizer_encode(tk, text, n, 0, &h->ids, e);
     mem_free(text);
     h->ids.n = h->ids.n < tokens_max ? h->ids.n : tokens_max;
     for (size_t i = 1; i < h->ids.n; i++) {

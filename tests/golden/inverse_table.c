@@ -51,9 +51,10 @@ static int read_item(struct item *item, const struct tokenizer *tk, const char *
     const char *prompt = json_string_value(json_object_get(root, "prompt"));
     const char *answer = json_string_value(json_object_get(root, "answer"));
     int rc = -1;
+    item->answer.max = ANSWER_MAX;
     if (prompt && answer)
-        rc = tokenizer_encode(tk, prompt, strlen(prompt), 0, 0, &item->prompt, e) ||
-                     tokenizer_encode(tk, answer, strlen(answer), 0, ANSWER_MAX, &item->answer, e)
+        rc = tokenizer_encode(tk, prompt, strlen(prompt), 0, &item->prompt, e) ||
+                     tokenizer_encode(tk, answer, strlen(answer), 0, &item->answer, e)
                  ? -1
                  : 0;
     else if (root)

@@ -51,7 +51,7 @@ int rig_open(struct rig *r, const char *dir, const struct rig_options *o, const 
     }
     if (open_device(r, o))
         return -1;
-    r->m = model_load(dir, &mo, ops, r->dev, NULL, NULL, &e);
+    r->m = model_load(dir, &mo, ops, r->dev, &e);
     if (!r->m) {
         printf("%s\n", e.text);
         rig_close(r);

@@ -25,9 +25,10 @@ static double value(const struct check_buf *logits, size_t i)
 }
 
 // The j-th largest in the order of ops.h: what is larger, or equal with a lower id, stands before.
-static void expect_top(const struct check_buf *logits, size_t at, int n_tokens, int top_n,
-                       double lse, double *ids, double *top)
+static void expect_top(const struct check_buf *logits, size_t at, int shape, double lse,
+                       double *ids, double *top)
 {
+    const int n_tokens = SHAPES[shape].n_tokens, top_n = SHAPES[shape].top_n;
     double last = INFINITY;
     int last_id = -1;
     for (int j = 0; j < top_n; j++) {
@@ -90,8 +91,7 @@ static void make(struct check_case *c, int i)
             continue;
         const double lse = log_sum(logits, at, SHAPES[i].n_tokens);
         logprob->want[r] = value(logits, at + (size_t)id) - lse;
-        expect_top(logits, at, SHAPES[i].n_tokens, top_n, lse, top_ids->want + r * top_n,
-                   top->want + r * top_n);
+        expect_top(logits, at, i, lse, top_ids->want + r * top_n, top->want + r * top_n);
     }
     snprintf(c->name, sizeof c->name, "rows=%d vocab=%d/%d top=%d size=%g%s", n, SHAPES[i].n_tokens,
              vocab, top_n, SHAPES[i].size, SHAPES[i].ties ? " ties" : "");

@@ -59,7 +59,7 @@ static void encode(const struct tokenizer *tk)
     struct err e = {0};
     while (read_record(&text, 1)) {
         ids.n = 0;
-        if (tokenizer_encode(tk, text.data, text.n, TOKENIZER_SPECIAL, 0, &ids, &e) != 0)
+        if (tokenizer_encode(tk, text.data, text.n, TOKENIZER_SPECIAL, &ids, &e) != 0)
             die(e.text);
         write_record(ids.data, ids.n, sizeof *ids.data);
     }
@@ -106,7 +106,7 @@ static void bench(const struct tokenizer *tk, long rounds)
             memcpy(&n, all.data + i, sizeof n);
             i += sizeof n;
             ids.n = 0;
-            if (tokenizer_encode(tk, all.data + i, n, TOKENIZER_SPECIAL, 0, &ids, &e) != 0)
+            if (tokenizer_encode(tk, all.data + i, n, TOKENIZER_SPECIAL, &ids, &e) != 0)
                 die(e.text);
             tokens += ids.n;
         }

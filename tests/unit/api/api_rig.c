@@ -52,7 +52,7 @@ static struct model *load(struct rig *r, const char *name)
              strcmp(name, "bundled") ? "tests/golden" : "models", name);
     r->tokenizer = tokenizer_load(dir, &e);
     cr_assert(r->tokenizer || e.code == ERR_NOT_FOUND, "%s", e.text);
-    struct model *model = model_load(dir, &m, &r->ops, r->dev, NULL, NULL, &e);
+    struct model *model = model_load(dir, &m, &r->ops, r->dev, &e);
     cr_assert(ne(ptr, model, NULL), "%s", e.text);
     return model;
 }

@@ -90,7 +90,7 @@ Test(engine, limits_that_starve_are_refused_at_start)
                                     .chunk = RIG_CHUNK,
                                     .inverse = inverse_auto(RIG_CHUNK, INVERSE_FP32)};
     struct model *model =
-        model_load(TEST_SOURCE_DIR "/tests/golden/dense_a", &m, &ops_cpu, dev, NULL, NULL, &e);
+        model_load(TEST_SOURCE_DIR "/tests/golden/dense_a", &m, &ops_cpu, dev, &e);
     cr_assert(ne(ptr, model, NULL), "%s", e.text);
     struct engine *en =
         engine_create(model, &ops_cpu, dev, NULL, &(struct engine_options){.queue_max = 1}, &e);

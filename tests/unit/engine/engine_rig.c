@@ -138,7 +138,7 @@ static struct model *load(struct rig *r, const struct rig_options *o)
     snprintf(dir, sizeof dir, "%s/%s/%s", TEST_SOURCE_DIR,
              strcmp(name, "bundled") ? "tests/golden" : "models", name);
     struct err e = {0};
-    struct model *model = model_load(dir, &m, &r->ops, r->dev, NULL, NULL, &e);
+    struct model *model = model_load(dir, &m, &r->ops, r->dev, &e);
     cr_assert(ne(ptr, model, NULL), "%s", e.text);
     if (o->n_pages)
         cr_assert(eq(int, model_memory(model)->n_pages, o->n_pages));

@@ -38,7 +38,7 @@ static struct dev *device(void)
 static struct model *load(const char *dir, const struct model_options *o, struct err *e)
 {
     *e = (struct err){0};
-    return model_load(dir, o, &ops_cpu, device(), NULL, NULL, e);
+    return model_load(dir, o, &ops_cpu, device(), e);
 }
 
 // The sentence for a checkpoint with something wrong in it.
@@ -333,9 +333,11 @@ Test(load, progress)
     char dir[256];
     struct err e;
     size_t last[2] = {0, 1};
-    const struct model_options o = options(DTYPE_INT8);
+    struct model_options o = options(DTYPE_INT8);
+    o.progress = count;
+    o.progress_ud = last;
     tiny_write(dir, &(struct tiny){0});
-    struct model *m = model_load(dir, &o, &ops_cpu, device(), count, last, &e);
+    struct model *m = model_load(dir, &o, &ops_cpu, device(), &e);
     cr_assert(m != NULL, "%s", e.text);
     cr_assert_eq(last[0], last[1]);
     model_destroy(m);

@@ -169,7 +169,7 @@ Test(detok, tokens_of_many_bytes)
     struct ids ids = {0};
     struct err e = {0};
     static const char text[] = "The state of the token sequence";
-    cr_assert_eq(tokenizer_encode(tk, text, strlen(text), 0, 0, &ids, &e), 0);
+    cr_assert_eq(tokenizer_encode(tk, text, strlen(text), 0, &ids, &e), 0);
     cr_assert_lt(ids.n, strlen(text) / 2, "the text has tokens of many bytes");
     struct detok_stop stop = {"he tok", 6}; // begins and ends inside tokens
     struct detok d;

@@ -1,7 +1,7 @@
-// vocab.h - a row of logits: NaN counts as -inf, and the largest value without a branch an entry.
+// logits.h - a row of logits: NaN counts as -inf, and the largest value without a branch an entry.
 // Private to sample.c and logprobs.c.
-#ifndef VOCAB_H
-#define VOCAB_H
+#ifndef LOGITS_H
+#define LOGITS_H
 
 #include <math.h>
 #include <stdint.h>
