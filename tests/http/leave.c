@@ -118,7 +118,7 @@ Test(leave, full_queue)
                     completion_body(&body, 4, 1, i ? "" : ",\"stream\":true"));
         cr_expect(b.status == 429, "%d", b.status);
         cr_expect(answer_header(&b, "Retry-After") != NULL);
-        cr_expect(strstr(b.body.data, "rate_limit_exceeded") != NULL);
+        cr_expect(answer_has(&b, "rate_limit_exceeded"));
     }
     // The house is full, but it says how it is.
     static const char *const OPEN[] = {"/livez", "/readyz", "/health", "/metrics", "/v1/models"};

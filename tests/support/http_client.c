@@ -198,6 +198,22 @@ const char *answer_header(const struct answer *a, const char *name)
     return NULL;
 }
 
+bool answer_header_is(const struct answer *a, const char *name, const char *value)
+{
+    const char *found = answer_header(a, name);
+    return found && !strcmp(found, value);
+}
+
+bool answer_has(const struct answer *a, const char *text)
+{
+    return a->body.n && strstr(a->body.data, text);
+}
+
+bool answer_is(const struct answer *a, const char *text)
+{
+    return a->body.n && !strcmp(a->body.data, text);
+}
+
 void answer_fini(struct answer *a)
 {
     buf_fini(&a->head);

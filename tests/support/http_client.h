@@ -55,6 +55,9 @@ bool answer_read(struct answer *a, struct client *c); // head and body
 // the body has ended. Comments (": ...") are returned too.
 const char *answer_event(struct answer *a, struct client *c);
 const char *answer_header(const struct answer *a, const char *name); // or NULL
+bool answer_header_is(const struct answer *a, const char *name, const char *value);
+bool answer_has(const struct answer *a, const char *text); // the body, somewhere
+bool answer_is(const struct answer *a, const char *text);  // the whole body
 void answer_fini(struct answer *a);
 
 bool client_at_end(struct client *c); // wait until the server closes; false if it sends more first

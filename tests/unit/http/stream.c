@@ -43,6 +43,12 @@ static int read_events(struct answer *a, struct client *c, size_t bytes)
     return a->complete ? n : -1;
 }
 
+static bool next_is(struct answer *a, struct client *c, const char *text)
+{
+    const char *event = answer_event(a, c);
+    return event && !strcmp(event, text);
+}
+
 Test(stream, events_in_order_and_connection_lives_on)
 {
     struct client c;
@@ -106,9 +112,9 @@ Test(stream, heartbeats_fill_silence)
     cr_assert(client_open(&c, server.port));
     client_request(&c, "GET", "/held", "", NULL);
     cr_assert(answer_head(&a, &c));
-    cr_assert_str_eq(answer_event(&a, &c), "data: 0 ");
+    cr_assert(next_is(&a, &c, "data: 0 "));
     for (int i = 0; i < 3; i++)
-        cr_assert_str_eq(answer_event(&a, &c), ": keep-alive");
+        cr_assert(next_is(&a, &c, ": keep-alive"));
     answer_fini(&a);
     client_close(&c);
     cr_assert(test_server_wait(&server.gone, 1));
@@ -123,8 +129,8 @@ Test(stream, heartbeat_begins_a_silent_stream)
     client_request(&d, "POST", "/silent", "", "{}");
     client_request(&c, "GET", "/silent", "", NULL);
     cr_assert(answer_head(&a, &c));
-    cr_assert_str_eq(answer_event(&a, &c), ": keep-alive");
-    cr_assert_str_eq(answer_event(&a, &c), ": keep-alive");
+    cr_assert(next_is(&a, &c, ": keep-alive"));
+    cr_assert(next_is(&a, &c, ": keep-alive"));
     cr_assert(client_is_silent(&d, 0));
     answer_fini(&a);
     client_close(&c);
