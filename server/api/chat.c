@@ -63,7 +63,7 @@ int chat_parse(struct api_server *s, json_t *body, struct params *p, struct err 
         check_top_logprobs(&f, e) || messages_read(s, body, &p->inputs->prompts[0], &p->thinks, e))
         goto failed;
     // max_tokens is the older name of the same field.
-    struct max_tokens max = {f.max_tokens, s->max_tokens_default, "max_tokens"};
+    struct max_tokens max = {f.max_tokens, s->max_tokens_default, "max_tokens", "messages"};
     if (f.max_completion_tokens >= 0) {
         max.asked = f.max_completion_tokens;
         max.field = "max_completion_tokens";

@@ -97,7 +97,7 @@ static int set_max_tokens(const struct api_model *m, const struct fields *f, str
                           struct err *e)
 {
     enum { DEFAULT = 16 }; // OpenAI's
-    struct max_tokens max = {f->max_tokens, DEFAULT, "max_tokens"};
+    struct max_tokens max = {f->max_tokens, DEFAULT, "max_tokens", "prompt"};
     if (f->max_tokens == 0 && !f->echo)
         return err_field(e, ERR_BAD_REQUEST, "max_tokens",
                          "max_tokens is 0, which asks for nothing without echo; send 1 or more");

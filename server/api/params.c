@@ -243,7 +243,7 @@ int params_set_max_tokens(const struct api_model *m, struct inputs *in, int i,
     int64_t room = (int64_t)m->context_max - (int64_t)n_prompt;
     int64_t n = max->asked >= 0 ? max->asked : room < max->def ? room : max->def;
     if (room < 0 || (room == 0 && max->asked != 0))
-        return err_field(e, ERR_CONTEXT_LENGTH, "prompt",
+        return err_field(e, ERR_CONTEXT_LENGTH, max->prompt,
                          "the prompt has %zu tokens; this model's maximum context length is %d "
                          "tokens for prompt and answer together: shorten the prompt",
                          n_prompt, m->context_max);

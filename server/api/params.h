@@ -30,12 +30,11 @@ int chat_parse(struct api_server *s, json_t *body, struct params *p, struct err 
 int params_read(struct api_server *s, json_t *body, struct params *p, struct err *e) MUST_USE;
 
 // How long the answer to prompt i may be: asked, or, when that is negative, def as far as the context
-// goes. field names the request's field. ERR_CONTEXT_LENGTH with both numbers when prompt and answer
-// do not fit.
+// goes. ERR_CONTEXT_LENGTH with both numbers when prompt and answer do not fit.
 struct max_tokens {
     int64_t asked;
     int def;
-    const char *field;
+    const char *field, *prompt; // names of the request's fields, for the error
 };
 int params_set_max_tokens(const struct api_model *m, struct inputs *in, int i,
                           const struct max_tokens *max, struct err *e) MUST_USE;

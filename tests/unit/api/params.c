@@ -151,6 +151,8 @@ static const struct wrong WRONG_COMPLETIONS[] = {
 
 #define HELLO "\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]"
 
+#define LONG "0123456789012345678901234567890123456789012345678901234567890123456789"
+
 static const struct wrong WRONG_CHAT[] = {
     {"\"messages\":null", ERR_BAD_REQUEST, "messages", "messages is missing"},
     {"\"messages\":[]", ERR_BAD_REQUEST, "messages", "messages has 0 entries"},
@@ -162,6 +164,8 @@ static const struct wrong WRONG_CHAT[] = {
     {HELLO ",\"max_completion_tokens\":0", ERR_BAD_REQUEST, "max_completion_tokens", "from 1 to"},
     {HELLO ",\"max_completion_tokens\":64", ERR_CONTEXT_LENGTH, "max_completion_tokens",
      "this model's maximum context length is 64 tokens"},
+    {"\"messages\":[{\"role\":\"user\",\"content\":\"" LONG "\"}]", ERR_CONTEXT_LENGTH, "messages",
+     "this model's maximum context length is 64 tokens for prompt and answer"},
     {HELLO ",\"logprobs\":1", ERR_BAD_REQUEST, "logprobs", "true or false"},
     {HELLO ",\"logprobs\":true,\"top_logprobs\":21", ERR_BAD_REQUEST, "top_logprobs",
      "from 0 to 20"},
