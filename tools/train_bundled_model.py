@@ -4,7 +4,7 @@
     python3 tools/train_bundled_model.py tokenizer --corpus DIR --out models/bundled
     python3 tools/train_bundled_model.py check
     python3 tools/train_bundled_model.py train --corpus DIR --tokenizer models/bundled/tokenizer.json \\
-        --work /tmp/train --out models/bundled --minutes 20 [--slice 9] [--resume]
+        --work W --out models/bundled --minutes 16 [--slice 9] [--resume]
     python3 tools/train_bundled_model.py blend --one DIR1 --two DIR2 --share 0.5 --out models/bundled
 
 DIR holds the 22 public-domain books as NAME.txt; two of them are held out (bundled_data.HELD_OUT).
