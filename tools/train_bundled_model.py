@@ -15,10 +15,10 @@ spent: warm-up, constant, then linear to zero over the last part.
 
 `blend` averages the weights of two checkpoints of one training.
 
-Known fault: in rows of tasks the haystack has no loss and the dropout is small, so that late in the
-training the model stops predicting plain text after some 1,500 tokens (the held-out loss rises while
-recall becomes perfect). The shipped model is therefore a blend of a middle and the last checkpoint,
-which has neither fault. To train longer, give the haystack a loss or both kinds of row one dropout.
+Known fault: late in the training the model stops predicting plain text after some 1,500 tokens (the
+held-out loss rises while recall becomes perfect). The likely cause, not tested: in rows of tasks the
+haystack has no loss and the dropout is small, and low noise is what it meets when used. The shipped model is therefore a blend of a middle and the last checkpoint,
+which has neither weakness. To train longer, give the haystack a loss or both kinds of row one dropout.
 
 Needs torch >= 2.11, transformers >= 5.17, tokenizers, safetensors and, on the GPU, fla-core
 (flash-linear-attention's kernels; FLA_DISABLE_BACKEND_DISPATCH=1 is set here). One function of
