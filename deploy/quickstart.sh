@@ -59,7 +59,7 @@ wait_ready "$(cat build/quickstart.pid)"
 grep -E ' (device|model|listening) ' "$LOG" || true
 
 echo "== a completion: the prompt is the last part of a chapter"
-head -c 9000 tests/data/heldout.txt | jq -Rs '{prompt: ., max_tokens: 120, temperature: 0.7, top_p: 0.9, seed: 7}' |
+head -c 9000 tests/data/heldout.txt | jq -Rs '{prompt: ., max_tokens: 120, temperature: 0.9, top_p: 0.95, seed: 7}' |
     curl -sS --fail-with-body "$URL/v1/completions" -H 'Content-Type: application/json' -d @- >build/quickstart.json
 echo "... $(head -c 9000 tests/data/heldout.txt | tail -c 240)"
 printf '\033[1m%s\033[0m\n\n' "$(jq -r '.choices[0].text' build/quickstart.json)"

@@ -73,48 +73,43 @@ static int find_bundled(char *dir, size_t size, struct err *e)
                    "the bundled model is not beside the program (%.200s); give --model DIR", exe);
 }
 
-// "models--org--name" in a cache's path names the model "org/name"; else the directory's own name.
-static void name_model(struct app *app)
+// The name clients use, from the checkpoint's place: "models--org--name" in a cache's path is
+// "org/name"; else the directory's own name.
+static void name_by_path(struct app *app, const char *given)
 {
-    if (*app->options.model_id) {
-        snprintf(app->model_id, sizeof app->model_id, "%s", app->options.model_id);
-        return;
-    }
     char path[PATH_MAX];
-    if (!realpath(app->model_dir, path))
-        snprintf(path, sizeof path, "%s", app->model_dir);
+    if (!realpath(given, path))
+        snprintf(path, sizeof path, "%s", given);
     char *cached = strstr(path, "/models--");
+    const char *slash = strrchr(path, '/');
     if (!cached) {
-        char *slash = strrchr(path, '/');
         snprintf(app->model_id, sizeof app->model_id, "%.200s", slash ? slash + 1 : path);
         return;
     }
     cached += strlen("/models--");
     cached[strcspn(cached, "/")] = '\0';
     char *dashes = strstr(cached, "--");
-    if (dashes) {
+    if (dashes)
         *dashes = '\0';
-        snprintf(app->model_id, sizeof app->model_id, "%.100s/%.100s", cached, dashes + 2);
-    } else {
-        snprintf(app->model_id, sizeof app->model_id, "%.200s", cached);
-    }
+    snprintf(app->model_id, sizeof app->model_id, "%.100s%s%.100s", cached, dashes ? "/" : "",
+             dashes ? dashes + 2 : "");
 }
 
 static int choose_model(struct app *app, struct err *e)
 {
     const char *model = app->options.model;
-    if (!strcmp(model, "bundled")) {
-        if (find_bundled(app->model_dir, sizeof app->model_dir, e))
-            return -1;
-    } else if (snprintf(app->model_dir, sizeof app->model_dir, "%s", model) >=
-               (int)sizeof app->model_dir) {
+    const bool bundled = !strcmp(model, "bundled");
+    char given[PATH_MAX];
+    if (bundled && find_bundled(given, sizeof given, e))
+        return -1;
+    if (!bundled && snprintf(given, sizeof given, "%s", model) >= (int)sizeof given)
         return err_set(e, ERR_BAD_REQUEST, "--model is longer than %d bytes", PATH_MAX - 1);
-    }
-    if (!strcmp(model, "bundled") && !*app->options.model_id)
-        snprintf(app->model_id, sizeof app->model_id, "bundled");
+    if (*app->options.model_id || bundled)
+        snprintf(app->model_id, sizeof app->model_id, "%s",
+                 *app->options.model_id ? app->options.model_id : "bundled");
     else
-        name_model(app);
-    return 0;
+        name_by_path(app, given);
+    return model_directory(given, app->model_dir, sizeof app->model_dir, e);
 }
 
 static enum dtype parse_dtype(const char *name)

@@ -110,7 +110,7 @@ static void few_rows(const struct cpu *cpu, const struct linear_rows *r)
 static void do_rows(struct dev *dev, const struct linear_args *a, const uint8_t *x, int row,
                     const float *scale)
 {
-    enum { STRIP = 16, SHARED_BYTES = 1 << 17 }; // less is done before a second thread has woken
+    enum { STRIP = 16, SHARED_BYTES = 1 << 20 }; // less is done before a second thread has woken
     const struct cpu *cpu = cpu_of(dev);
     const int strips = (a->w.rows + STRIP - 1) / STRIP, threads = cpu->threads;
     const size_t bytes = (size_t)a->w.rows * (size_t)a->w.cols * dtype_bytes(a->w.type);

@@ -17,6 +17,7 @@ enum { REPORT_STEPS = 64 };
 struct batcher {
     struct batcher_parts parts;
     const struct config *config;
+    int end_ids[MODEL_EOS_MAX + 2], n_end_ids; // what stops every gen that does not ignore_eos
     struct plan_limits limits;
     int n_max;       // gens that may run
     int context_max; // tokens of one sequence
@@ -68,6 +69,20 @@ static void alloc_step(struct batcher *b)
     b->wanted = mem_zero((size_t)b->limits.rows, sizeof *b->wanted);
 }
 
+// The checkpoint's end ids, and the family's two end tokens by name: some checkpoints ship without
+// generation_config.json, and their config.json names only one.
+static void find_end_ids(struct batcher *b)
+{
+    static const char *const NAMES[] = {"<|im_end|>", "<|endoftext|>"};
+    for (int i = 0; i < b->config->n_eos; i++)
+        b->end_ids[b->n_end_ids++] = b->config->eos[i];
+    for (int i = 0; i < 2 && b->parts.tokenizer; i++) {
+        int id = tokenizer_find(b->parts.tokenizer, NAMES[i]);
+        if (id >= 0)
+            b->end_ids[b->n_end_ids++] = id;
+    }
+}
+
 struct batcher *batcher_create(const struct batcher_parts *parts, struct err *e)
 {
     const struct model_options *o = model_options(parts->model);
@@ -96,6 +111,7 @@ struct batcher *batcher_create(const struct batcher_parts *parts, struct err *e)
     };
     if (parts->tokenizer && tokenizer_count(parts->tokenizer) < b->n_tokens)
         b->n_tokens = tokenizer_count(parts->tokenizer);
+    find_end_ids(b);
     alloc_step(b);
     const struct sampler_limits sampler = {.rows_max = limits.rows,
                                            .sampled_max = b->n_max,
@@ -390,8 +406,8 @@ static bool ends(const struct batcher *b, const struct gen_params *p, int id)
     for (int i = 0; i < p->n_stop_ids; i++)
         if (p->stop_ids[i] == id)
             return true;
-    for (int i = 0; i < b->config->n_eos && !p->ignore_eos; i++)
-        if (b->config->eos[i] == id)
+    for (int i = 0; i < b->n_end_ids && !p->ignore_eos; i++)
+        if (b->end_ids[i] == id)
             return true;
     return false;
 }

@@ -77,10 +77,10 @@ struct step {
 };
 
 // Load a directory (or Hugging Face cache snapshot): config.json, generation_config.json if there,
-// model.safetensors or its shards. Every dtype, shape and offset is checked against the config; the
-// error names file, tensor, found and expected. dir as model_directory takes it. ERR_BAD_REQUEST for a wrong file, ERR_NOT_FOUND for a
-// missing one, ERR_TOO_LARGE when the plan does not fit this machine's memory or memory is out. ops and
-// dev stay the caller's and must outlive the model.
+// model.safetensors or its shards; dir as model_directory takes it. Every dtype, shape and offset is
+// checked against the config; the error names file, tensor, found and expected. ERR_BAD_REQUEST for a
+// wrong file, ERR_NOT_FOUND for a missing one, ERR_TOO_LARGE when the plan does not fit this machine's
+// memory or memory is out. ops and dev stay the caller's and must outlive the model.
 struct model *model_load(const char *dir, const struct model_options *o, const struct ops *ops,
                          struct dev *dev, struct err *e) MUST_USE;
 void model_destroy(struct model *m); // NULL is fine
