@@ -34,7 +34,8 @@ struct cpu {
     bool failed;
     char failure[200]; // the first failure since the last sync
 
-    void *linear; // cpu_linear's own, freed by linear_free at close; both NULL until used
+    struct crew *crew; // crew.h; made by the first loop that wants it, destroyed at close
+    void *linear;      // cpu_linear's own, freed by linear_free at close; both NULL until used
     void (*linear_free)(void *linear);
 };
 

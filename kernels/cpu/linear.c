@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "crew.h"
 #include "half.h"
 
 enum { SLOT_X, SLOT_SCALE, SLOT_TILE }; // scratch
@@ -106,29 +107,45 @@ static void few_rows(const struct cpu *cpu, const struct linear_rows *r)
         linear_rows_base(r);
 }
 
-// Rows row .. t - 1. The weight's rows are dealt to the threads in strips.
+// The rows after the matrix path's; the weight's rows are dealt to the threads in strips.
+struct strips {
+    const struct cpu *cpu;
+    struct linear_rows rows; // col0 and cols are the strip's
+};
+
+enum { STRIP = 64, SHARED_BYTES = 1 << 17 }; // fewer bytes are done before a helper has looked up
+
+static void do_strip(void *ud, int i)
+{
+    const struct strips *s = ud;
+    struct linear_rows r = s->rows;
+    r.col0 = i * STRIP;
+    r.cols = r.w.rows - r.col0 < STRIP ? r.w.rows - r.col0 : STRIP;
+    few_rows(s->cpu, &r);
+}
+
+// Rows row .. t - 1.
 static void do_rows(struct dev *dev, const struct linear_args *a, const uint8_t *x, int row,
                     const float *scale)
 {
-    enum { STRIP = 16, SHARED_BYTES = 1 << 20 }; // less is done before a second thread has woken
-    const struct cpu *cpu = cpu_of(dev);
-    const int strips = (a->w.rows + STRIP - 1) / STRIP, threads = cpu->threads;
-    const size_t bytes = (size_t)a->w.rows * (size_t)a->w.cols * dtype_bytes(a->w.type);
-    (void)threads; // without OpenMP
-    (void)bytes;
-#pragma omp parallel for num_threads(threads) if (bytes >= SHARED_BYTES) schedule(static)
-    for (int i = 0; i < strips; i++) {
-        const int col0 = i * STRIP;
-        few_rows(cpu, &(struct linear_rows){
-                          .y = (float *)a->y + (size_t)row * (size_t)a->w.rows,
-                          .x = x + (size_t)row * (size_t)a->w.cols * dtype_bytes(a->w.type),
-                          .scale = scale ? scale + row : NULL,
-                          .w = a->w,
-                          .ldy = a->w.rows,
-                          .rows = a->t - row,
-                          .col0 = col0,
-                          .cols = a->w.rows - col0 < STRIP ? a->w.rows - col0 : STRIP});
-    }
+    struct cpu *cpu = cpu_of(dev);
+    const size_t size = dtype_bytes(a->w.type), cols = (size_t)a->w.cols;
+    struct strips s = {.cpu = cpu,
+                       .rows = {.y = (float *)a->y + (size_t)row * (size_t)a->w.rows,
+                                .x = x + (size_t)row * cols * size,
+                                .scale = scale ? scale + row : NULL,
+                                .w = a->w,
+                                .ldy = a->w.rows,
+                                .rows = a->t - row}};
+    const int n = (a->w.rows + STRIP - 1) / STRIP;
+    const bool shared = cpu->threads > 1 && (size_t)a->w.rows * cols * size >= SHARED_BYTES;
+    if (shared && !cpu->crew)
+        cpu->crew = crew_create(cpu->threads);
+    if (shared && cpu->crew)
+        crew_run(cpu->crew, n, do_strip, &s);
+    else
+        for (int i = 0; i < n; i++)
+            do_strip(&s, i);
 }
 
 void cpu_linear(struct dev *dev, const struct linear_args *a)

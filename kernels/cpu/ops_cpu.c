@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cpu.h"
+#include "crew.h"
 
 enum { ALIGN = 64 };
 
@@ -79,6 +80,7 @@ static void cpu_close(struct dev *dev)
     if (!dev)
         return;
     struct cpu *cpu = cpu_of(dev);
+    crew_destroy(cpu->crew);
     if (cpu->linear_free)
         cpu->linear_free(cpu->linear);
     for (int i = 0; i < CPU_SLOTS; i++)
