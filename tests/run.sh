@@ -44,6 +44,7 @@ suite() {
     check "$1 build" bash -c "cmake --preset $1 && cmake --build --preset $1"
     [ -e "build/$1/build.ninja" ] || return
     check "$1 tests" bash -c "ctest --preset $1 --output-junit junit.xml -j 2; code=\$?
+        grep -hi '^skip' build/$1/Testing/Temporary/LastTest.log
         sed -nE 's/.*tests=\"([0-9]+)\".*/tests \1/p; s/.*failures=\"([0-9]+)\".*/failures \1/p; s/.*skipped=\"([0-9]+)\".*/skipped \1/p' build/$1/junit.xml 2>/dev/null | sort -u | awk '{v[\$1]=\$2} END{print v[\"tests\"]-v[\"failures\"]-v[\"skipped\"] \" passed, \" v[\"failures\"]+0 \" failed, \" v[\"skipped\"]+0 \" skipped\"}'
         exit \$code"
 }

@@ -192,30 +192,52 @@ static int task_heads(const struct attention_args *a, int threads)
     return tasks * a->kv_heads < threads || group > TASK_ROWS / TASK_TOKENS ? 1 : group;
 }
 
+// All tasks of a step, numbered span after span, the last tokens of a span first: they are the longest.
+struct tasks {
+    const struct attention_args *a;
+    enum cpu_isa isa;
+    int heads; // of a task
+    float *memory;
+    size_t floats; // of a worker's memory
+};
+
+static int count_tasks(const struct tasks *t, const struct span *s)
+{
+    return (s->t + TASK_TOKENS - 1) / TASK_TOKENS * (t->a->heads / t->heads);
+}
+
+static void do_task(void *ud, int i, int worker)
+{
+    const struct tasks *t = ud;
+    const struct attention_args *a = t->a;
+    const struct span *s = a->batch.spans;
+    for (; i >= count_tasks(t, s); s++)
+        i -= count_tasks(t, s);
+    const int groups = a->heads / t->heads, j = count_tasks(t, s) - 1 - i;
+    struct task k = {.a = a,
+                     .span = s,
+                     .token0 = j / groups * TASK_TOKENS,
+                     .heads = t->heads,
+                     .isa = t->isa,
+                     .head0 = j % groups * t->heads};
+    k.pages = a->batch.pages + (size_t)(s - a->batch.spans) * (size_t)a->batch.pages_max;
+    k.tokens = s->t - k.token0 < TASK_TOKENS ? s->t - k.token0 : TASK_TOKENS;
+    k.kv_head = k.head0 / (a->heads / a->kv_heads);
+    run(&k, t->memory + (size_t)worker * t->floats);
+}
+
 void cpu_attention(struct dev *dev, const struct attention_args *a)
 {
-    const struct cpu *cpu = cpu_of(dev);
-    const size_t floats = (work_floats(a->head_dim) + 15) / 16 * 16;
-    const int threads = cpu->threads, heads = task_heads(a, threads);
-    float *memory = cpu_scratch(dev, 0, (size_t)threads * floats * sizeof(float));
-    if (!memory)
+    struct cpu *cpu = cpu_of(dev);
+    struct tasks t = {.a = a,
+                      .isa = cpu->isa,
+                      .heads = task_heads(a, cpu->threads),
+                      .floats = (work_floats(a->head_dim) + 15) / 16 * 16};
+    t.memory = cpu_scratch(dev, 0, (size_t)cpu->threads * t.floats * sizeof(float));
+    if (!t.memory)
         return;
-#pragma omp parallel num_threads(threads)
-    for (int i = 0; i < a->batch.n_spans; i++) {
-        const struct span *s = &a->batch.spans[i];
-        const int blocks = (s->t + TASK_TOKENS - 1) / TASK_TOKENS, groups = a->heads / heads;
-#pragma omp for schedule(dynamic) nowait
-        for (int j = blocks * groups - 1; j >= 0; j--) {
-            struct task k = {.a = a,
-                             .span = s,
-                             .token0 = j / groups * TASK_TOKENS,
-                             .heads = heads,
-                             .isa = cpu->isa,
-                             .head0 = j % groups * heads};
-            k.pages = a->batch.pages + (size_t)i * (size_t)a->batch.pages_max;
-            k.tokens = s->t - k.token0 < TASK_TOKENS ? s->t - k.token0 : TASK_TOKENS;
-            k.kv_head = k.head0 / (a->heads / a->kv_heads);
-            run(&k, memory + (size_t)cpu_thread() * floats);
-        }
-    }
+    int n = 0;
+    for (int i = 0; i < a->batch.n_spans; i++)
+        n += count_tasks(&t, &a->batch.spans[i]);
+    cpu_share(cpu, n, do_task, &t);
 }

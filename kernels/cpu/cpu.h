@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "crew.h"
 #include "ops.h"
 
 #ifdef _OPENMP
@@ -34,7 +35,7 @@ struct cpu {
     bool failed;
     char failure[200]; // the first failure since the last sync
 
-    struct crew *crew; // crew.h; made by the first loop that wants it, destroyed at close
+    struct crew *crew; // cpu_share's; NULL until used
     void *linear;      // cpu_linear's own, freed by linear_free at close; both NULL until used
     void (*linear_free)(void *linear);
 };
@@ -62,6 +63,10 @@ void *cpu_scratch(struct dev *dev, int slot, size_t bytes);
 
 // Keeps the first failure for sync(). printf-like; may be called inside a parallel region.
 void cpu_fail(struct dev *dev, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+// work for items 0 .. n - 1 on the device's threads (crew.h); on the caller's alone when there is one
+// thread or one item.
+void cpu_share(struct cpu *cpu, int n, crew_work *work, void *ud);
 
 // "base", "avx2", "avx512"
 const char *cpu_isa_name(enum cpu_isa isa);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 enum {
-    CREW_SPIN = 20000,    // looks at the word, about 100 us, before a helper sleeps
+    CREW_SPIN = 5000,     // looks at the word, about 60 us, before a helper sleeps
     CREW_PATIENCE = 2000, // looks before the caller lets others run
     HELPERS_MAX = 255,
 };
@@ -21,14 +21,18 @@ static const uint64_t CLOSED = 0xFFFFFFFF; // item number of a word that gives n
 struct crew {
     _Atomic uint64_t word; // loop number << 32 | next item
     atomic_int n, done;    // items of this loop, and how many of them are finished
-    _Atomic(void (*)(void *, int)) work;
+    _Atomic(crew_work *) work;
     _Atomic(void *) ud;
     atomic_int sleepers;
     atomic_bool quit;
     pthread_mutex_t lock; // of going to sleep
     pthread_cond_t wake;
-    pthread_t helpers[HELPERS_MAX];
-    int n_helpers;
+    struct helper {
+        struct crew *crew;
+        int worker;
+        pthread_t thread;
+    } helpers[HELPERS_MAX];
+    int n_helpers, threads;
 };
 
 static void pause_cpu(void)
@@ -39,18 +43,18 @@ static void pause_cpu(void)
 }
 
 // Claim and do items until the loop gives no more.
-static void take_items(struct crew *c)
+static void take_items(struct crew *c, int worker)
 {
     for (;;) {
         uint64_t word = atomic_load(&c->word);
         const uint64_t item = word & CLOSED;
-        void (*work)(void *, int) = atomic_load_explicit(&c->work, memory_order_relaxed);
+        crew_work *work = atomic_load_explicit(&c->work, memory_order_relaxed);
         void *ud = atomic_load_explicit(&c->ud, memory_order_relaxed);
         if (item == CLOSED || item >= (uint64_t)atomic_load_explicit(&c->n, memory_order_relaxed))
             return;
         if (!atomic_compare_exchange_weak(&c->word, &word, word + 1))
             continue;
-        work(ud, (int)item);
+        work(ud, (int)item, worker);
         atomic_fetch_add(&c->done, 1);
     }
 }
@@ -74,11 +78,12 @@ static bool wait_for_loop(struct crew *c, uint64_t seen)
 
 static void *help(void *arg)
 {
-    struct crew *c = arg;
+    struct helper *h = arg;
+    struct crew *c = h->crew;
     uint64_t seen = 0;
     while (wait_for_loop(c, seen)) {
         seen = atomic_load(&c->word) >> 32;
-        take_items(c);
+        take_items(c, h->worker);
     }
     return NULL;
 }
@@ -91,10 +96,20 @@ struct crew *crew_create(int threads)
     atomic_store(&c->word, CLOSED);
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->wake, NULL);
-    while (c->n_helpers < threads - 1 && c->n_helpers < HELPERS_MAX &&
-           pthread_create(&c->helpers[c->n_helpers], NULL, help, c) == 0)
+    c->threads = threads;
+    for (int i = 0; i < threads - 1 && i < HELPERS_MAX; i++) {
+        struct helper *h = &c->helpers[i];
+        *h = (struct helper){.crew = c, .worker = i + 1};
+        if (pthread_create(&h->thread, NULL, help, h))
+            break;
         c->n_helpers++;
+    }
     return c;
+}
+
+int crew_threads(const struct crew *c)
+{
+    return c->threads;
 }
 
 static void wake_sleepers(struct crew *c)
@@ -114,13 +129,13 @@ void crew_destroy(struct crew *c)
     atomic_fetch_add(&c->word, (uint64_t)1 << 32);
     wake_sleepers(c);
     for (int i = 0; i < c->n_helpers; i++)
-        pthread_join(c->helpers[i], NULL);
+        pthread_join(c->helpers[i].thread, NULL);
     pthread_cond_destroy(&c->wake);
     pthread_mutex_destroy(&c->lock);
     free(c);
 }
 
-void crew_run(struct crew *c, int n, void (*work)(void *ud, int i), void *ud)
+void crew_run(struct crew *c, int n, crew_work *work, void *ud)
 {
     // The word is closed here, so nobody reads the fields as those of a loop that is on.
     const uint64_t loop = (atomic_load(&c->word) >> 32) + 1;
@@ -130,7 +145,7 @@ void crew_run(struct crew *c, int n, void (*work)(void *ud, int i), void *ud)
     atomic_store_explicit(&c->done, 0, memory_order_relaxed);
     atomic_store(&c->word, loop << 32);
     wake_sleepers(c);
-    take_items(c);
+    take_items(c, 0);
     for (int i = 0; atomic_load(&c->done) < n; i++) {
         if (i < CREW_PATIENCE)
             pause_cpu();

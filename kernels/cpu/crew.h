@@ -13,8 +13,14 @@ struct crew;
 struct crew *crew_create(int threads);
 void crew_destroy(struct crew *c); // NULL is fine
 
-// work(ud, i) once for every i in 0 .. n - 1, in any order, on the caller's thread and the helpers'.
-// Returns when all are done. One caller at a time.
-void crew_run(struct crew *c, int n, void (*work)(void *ud, int i), void *ud);
+int crew_threads(const struct crew *c); // as asked for
+
+// What a loop does with item i. worker: 0 for the caller, 1 .. threads - 1 for helpers; no two run with
+// the same number at once, so it may index scratch.
+typedef void crew_work(void *ud, int i, int worker);
+
+// work(ud, i, worker) once for every i in 0 .. n - 1, in any order. Returns when all are done. One
+// caller at a time.
+void crew_run(struct crew *c, int n, crew_work *work, void *ud);
 
 #endif

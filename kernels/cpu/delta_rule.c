@@ -140,44 +140,57 @@ static bool check_args(struct dev *dev, const struct delta_rule_args *a)
     return true;
 }
 
+// The units of a step: the prefill spans' head groups, then the decode spans' heads.
+struct units {
+    const struct delta_rule_args *a;
+    enum cpu_isa isa;
+    int n_prefill; // spans
+    int n_heads;   // value heads of a prefill unit
+    float *scratch;
+    size_t floats;                               // of a worker's scratch
+    struct inverse_report seen[CPU_THREADS_MAX]; // by worker
+};
+
+static void do_prefill(void *ud, int i, int worker)
+{
+    struct units *u = ud;
+    const struct delta_rule_args *a = u->a;
+    const int units = a->v_heads / u->n_heads, v_head = i % units * u->n_heads;
+    const struct span *span = &a->batch.spans[i / units];
+    prefill(&(struct delta_chunk){.args = a,
+                                  .isa = u->isa,
+                                  .slot = span->slot,
+                                  .k_head = v_head / (a->v_heads / a->k_heads),
+                                  .v_head = v_head,
+                                  .n_heads = u->n_heads,
+                                  .scratch = u->scratch + (size_t)worker * u->floats,
+                                  .report = a->report ? &u->seen[worker] : NULL},
+            span);
+}
+
+static void do_decode(void *ud, int i, int worker)
+{
+    const struct units *u = ud;
+    const struct delta_rule_args *a = u->a;
+    (void)worker;
+    decode(a, u->isa, &a->batch.spans[u->n_prefill + i / a->v_heads], i % a->v_heads);
+}
+
 void cpu_delta_rule(struct dev *dev, const struct delta_rule_args *a)
 {
     struct cpu *cpu = cpu_of(dev);
     if (!check_args(dev, a))
         return;
-    const size_t floats = delta_chunk_scratch(a);
-    float *scratch = cpu_scratch(dev, 0, (size_t)cpu->threads * floats * sizeof(float));
-    if (!scratch)
+    struct units u = {.a = a, .isa = cpu->isa, .floats = delta_chunk_scratch(a)};
+    u.scratch = cpu_scratch(dev, 0, (size_t)cpu->threads * u.floats * sizeof(float));
+    if (!u.scratch)
         return;
-    int n_prefill = 0;
-    while (n_prefill < a->batch.n_spans && !a->batch.spans[n_prefill].decode)
-        n_prefill++;
-    const int n_decode = a->batch.n_spans - n_prefill;
+    while (u.n_prefill < a->batch.n_spans && !a->batch.spans[u.n_prefill].decode)
+        u.n_prefill++;
     // Value heads of one key head share its products, unless that would leave threads idle.
-    const int ratio = a->v_heads / a->k_heads;
-    const int n_heads = n_prefill * a->k_heads >= cpu->threads ? ratio : 1;
-    const int units = a->v_heads / n_heads;
-    struct inverse_report seen[CPU_THREADS_MAX] = {0};
-#pragma omp parallel num_threads(cpu->threads)
-    {
-#pragma omp for schedule(dynamic) nowait
-        for (int i = 0; i < n_prefill * units; i++) {
-            const int v_head = i % units * n_heads;
-            const struct span *span = &a->batch.spans[i / units];
-            prefill(&(struct delta_chunk){.args = a,
-                                          .isa = cpu->isa,
-                                          .slot = span->slot,
-                                          .k_head = v_head / ratio,
-                                          .v_head = v_head,
-                                          .n_heads = n_heads,
-                                          .scratch = scratch + (size_t)cpu_thread() * floats,
-                                          .report = a->report ? &seen[cpu_thread()] : NULL},
-                    span);
-        }
-#pragma omp for schedule(static)
-        for (int i = 0; i < n_decode * a->v_heads; i++)
-            decode(a, cpu->isa, &a->batch.spans[n_prefill + i / a->v_heads], i % a->v_heads);
-    }
+    u.n_heads = u.n_prefill * a->k_heads >= cpu->threads ? a->v_heads / a->k_heads : 1;
+    cpu_share(cpu, u.n_prefill * (a->v_heads / u.n_heads), do_prefill, &u);
+    cpu_share(cpu, (a->batch.n_spans - u.n_prefill) * a->v_heads, do_decode, &u);
     for (int i = 0; a->report && i < cpu->threads; i++)
-        inverse_report_merge(a->report, &seen[i]);
+        inverse_report_merge(a->report, &u.seen[i]);
 }

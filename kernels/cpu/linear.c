@@ -8,7 +8,6 @@
 
 #include <string.h>
 
-#include "crew.h"
 #include "half.h"
 
 enum { SLOT_X, SLOT_SCALE, SLOT_TILE }; // scratch
@@ -115,8 +114,9 @@ struct strips {
 
 enum { STRIP = 64, SHARED_BYTES = 1 << 17 }; // fewer bytes are done before a helper has looked up
 
-static void do_strip(void *ud, int i)
+static void do_strip(void *ud, int i, int worker)
 {
+    (void)worker;
     const struct strips *s = ud;
     struct linear_rows r = s->rows;
     r.col0 = i * STRIP;
@@ -138,14 +138,11 @@ static void do_rows(struct dev *dev, const struct linear_args *a, const uint8_t 
                                 .ldy = a->w.rows,
                                 .rows = a->t - row}};
     const int n = (a->w.rows + STRIP - 1) / STRIP;
-    const bool shared = cpu->threads > 1 && (size_t)a->w.rows * cols * size >= SHARED_BYTES;
-    if (shared && !cpu->crew)
-        cpu->crew = crew_create(cpu->threads);
-    if (shared && cpu->crew)
-        crew_run(cpu->crew, n, do_strip, &s);
+    if ((size_t)a->w.rows * cols * size >= SHARED_BYTES)
+        cpu_share(cpu, n, do_strip, &s);
     else
         for (int i = 0; i < n; i++)
-            do_strip(&s, i);
+            do_strip(&s, i, 0);
 }
 
 void cpu_linear(struct dev *dev, const struct linear_args *a)

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "cpu.h"
-#include "crew.h"
 
 enum { ALIGN = 64 };
 
@@ -120,6 +119,21 @@ static void cpu_copy(struct dev *dev, void *dst, const void *src, size_t bytes)
 {
     (void)dev;
     memcpy(dst, src, bytes);
+}
+
+void cpu_share(struct cpu *cpu, int n, crew_work *work, void *ud)
+{
+    if (cpu->crew && crew_threads(cpu->crew) != cpu->threads) { // a test has changed them
+        crew_destroy(cpu->crew);
+        cpu->crew = NULL;
+    }
+    if (!cpu->crew && cpu->threads > 1 && n > 1)
+        cpu->crew = crew_create(cpu->threads);
+    if (cpu->crew && n > 1)
+        crew_run(cpu->crew, n, work, ud);
+    else
+        for (int i = 0; i < n; i++)
+            work(ud, i, 0);
 }
 
 static const void *cpu_borrow(struct dev *dev, const void *host, size_t bytes)

@@ -4,21 +4,25 @@
 
 #include <criterion/criterion.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <unistd.h>
 
 enum { ITEMS_MAX = 500 };
 
 struct tally {
     atomic_int times[ITEMS_MAX];
-    int pause_us; // in every item
+    atomic_bool busy[4]; // by worker
+    int pause_us;        // in every item
 };
 
-static void count(void *ud, int i)
+static void count(void *ud, int i, int worker)
 {
     struct tally *t = ud;
+    cr_assert(!atomic_exchange(&t->busy[worker], true), "two workers have one number");
     atomic_fetch_add(&t->times[i], 1);
     if (t->pause_us)
         usleep((useconds_t)t->pause_us);
+    atomic_store(&t->busy[worker], false);
 }
 
 static void expect_once(const struct tally *t, int n)
