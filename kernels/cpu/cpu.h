@@ -1,8 +1,9 @@
 // cpu.h - the CPU backend's own device: what the processor can do, how many threads, scratch.
 // Private to kernels/cpu and its tests; everyone else sees struct dev through ops.h.
 //
-// Owner and thread: the thread that opened the device. Operations open their own OpenMP regions
-// with num_threads(cpu->threads); nothing here but cpu_fail() may be called inside one.
+// Owner and thread: the thread that opened the device. Loops that a decode step waits for are shared by
+// cpu_share(), the rest open OpenMP regions with num_threads(cpu->threads); nothing here but cpu_fail()
+// may be called inside either.
 #ifndef CPU_H
 #define CPU_H
 

@@ -8,6 +8,8 @@
 #include "check_buffers.h"
 #include "rows.h"
 
+void linear_rival(const struct ops *ops, struct dev *dev); // linear_rival.c
+
 struct shape {
     enum dtype type;
     int t, t_gemm, rows, cols; // of the weight: outputs, inputs
@@ -197,5 +199,9 @@ static void extra(const struct ops *ops, struct dev *dev)
     check_case_free(&c);
 }
 
-const struct op_check check_linear = {
-    .n_cases = N, .n_perf = ALL - N, .make = make, .part = part, .extra = extra};
+const struct op_check check_linear = {.n_cases = N,
+                                      .n_perf = ALL - N,
+                                      .make = make,
+                                      .part = part,
+                                      .extra = extra,
+                                      .perf_extra = linear_rival};

@@ -280,6 +280,8 @@ static void run_entry(const struct ops *ops, struct dev *dev, const struct entry
     }
     if (e->check->extra && (modes & MODE_CHECK))
         e->check->extra(ops, dev);
+    if (e->check->perf_extra && (modes & MODE_PERF))
+        e->check->perf_extra(ops, dev);
 }
 
 static int run_all(const struct ops *ops, struct dev *dev, const char *only, int modes)

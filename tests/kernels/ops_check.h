@@ -73,6 +73,8 @@ struct op_check {
     const char *part_why;
     // Checks of another form, by check_true(). Run once, on the device's best variant. May be NULL.
     void (*extra)(const struct ops *ops, struct dev *dev);
+    // Figures of another form, printed after the cases' in perf mode. May be NULL.
+    void (*perf_extra)(const struct ops *ops, struct dev *dev);
 };
 
 // Declares a buffer of n elements of the case. Limits belong to outputs.
