@@ -25,7 +25,7 @@ enum { CPU_THREADS_MAX = 256, CPU_SLOTS = 4 };
 struct cpu {
     enum cpu_isa isa; // found at open; a test may lower it between calls to compare the paths
     bool vnni, bf16;  // AVX512_VNNI, AVX512_BF16; only meaningful while isa is CPU_AVX512
-    int threads;      // OpenMP threads of every parallel region, >= 1
+    int threads;      // of every shared loop and parallel region, >= 1
 
     struct {
         void *p;
