@@ -44,12 +44,14 @@ static int find(const char *const *names, int n, const char *name)
 struct inverse inverse_auto(int chunk, enum inverse_type type)
 {
     (void)chunk; // 16 is allowed for every chunk size, and exact: 3 * 8 >= 16
-    return (struct inverse){INVERSE_NEUMANN, type, 16, 3, 8};
+    return (struct inverse){
+        .method = INVERSE_NEUMANN, .type = type, .block = 16, .order = 3, .residual = 8};
 }
 
 struct inverse inverse_paper(int chunk, enum inverse_type type)
 {
-    struct inverse v = {INVERSE_NEUMANN, type, chunk < 64 ? chunk : 64, 3, 8};
+    struct inverse v = inverse_auto(chunk, type);
+    v.block = chunk < 64 ? chunk : 64;
     if (chunk == 32) {
         v.order = 4;
         v.residual = 3;
@@ -141,10 +143,11 @@ int inverse_check(const struct inverse *v, int chunk, char *why, size_t why_size
 
 const char *inverse_name(const struct inverse *v, char *text, size_t size)
 {
+    const char *executor = v->executor == INVERSE_CUBLAS ? "@cublas" : "";
     if (v->method == INVERSE_NEUMANN)
-        snprintf(text, size, "neumann:%d,%d,%d/%s", v->block, v->order, v->residual,
-                 TYPES[v->type]);
+        snprintf(text, size, "neumann:%d,%d,%d/%s%s", v->block, v->order, v->residual,
+                 TYPES[v->type], executor);
     else
-        snprintf(text, size, "%s/%s", METHODS[v->method], TYPES[v->type]);
+        snprintf(text, size, "%s/%s%s", METHODS[v->method], TYPES[v->type], executor);
     return text;
 }

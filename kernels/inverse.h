@@ -23,6 +23,10 @@ enum inverse_method { INVERSE_SUBSTITUTION, INVERSE_NEUMANN, INVERSE_MERGE };
 // four products of planes, one rounding back to 2^-14. T errs by at most 1.5e-3 with the default.
 enum inverse_type { INVERSE_FP32, INVERSE_TF32, INVERSE_FP16, INVERSE_BF16, INVERSE_INT8 };
 
+// Who runs the products on a device that has a choice; the CPU has none. fused: one kernel, everything
+// on chip. cublas: strided-batched library products, every intermediate in memory.
+enum inverse_executor { INVERSE_FUSED, INVERSE_CUBLAS };
+
 enum { INVERSE_CHUNK_MIN = 16, INVERSE_CHUNK_MAX = 128 };
 
 struct inverse {
@@ -31,6 +35,7 @@ struct inverse {
     int block;    // neumann: width of the diagonal blocks, a power of two, 4 .. chunk
     int order;    // neumann: terms of the series, >= 2 and <= block
     int residual; // neumann: terms of the residual series, >= 1
+    enum inverse_executor executor;
 };
 
 // What an inversion leaves behind when asked; lives in device memory. A backend only ever raises it.
@@ -58,7 +63,8 @@ int inverse_parse(struct inverse *out, const char *method, const char *type, int
 // 0 if v is allowed with this chunk, else -1 and one sentence in why.
 int inverse_check(const struct inverse *v, int chunk, char *why, size_t why_size);
 
-// "neumann:16,3,8/fp32": what inverse_parse takes, a slash and the type.
+// "neumann:16,3,8/fp32": what inverse_parse takes, a slash and the type; "@cublas" behind it when the
+// executor is not the fused one.
 const char *inverse_name(const struct inverse *v, char *text, size_t size);
 
 #endif

@@ -47,17 +47,30 @@ struct span {
     int slot;   // its recurrent and convolution state; pos0 = 0 starts from zero state, whatever
                 // the slot holds
     int decode; // 1: generated tokens, one a step (recurrent form); 0: prompt tokens (chunk form)
+    // Prefill only: after save_t of its tokens (a multiple of the chunk and of nothing else; 0: never)
+    // the recurrent and convolution states are also written to slot save_slot.
+    int save_t, save_slot;
 };
 
 // The spans of a step, shared by the operations that look across tokens.
 struct batch {
-    const struct span *spans; // [n_spans]
+    const struct span *spans;      // [n_spans]
+    const struct span *host_spans; // the same in host memory, for whoever plans a launch
     int n_spans;
     int t;            // T
     int t_prefill;    // rows 0 .. t_prefill - 1 belong to prefill spans
     const int *pages; // [n_spans, pages_max]: page i of a sequence holds positions
     int pages_max;    //   i * PAGE_TOKENS .. ; unused entries are never read
 };
+
+// The spans before the first decode span.
+static inline int batch_prefill_spans(const struct batch *b)
+{
+    int n = 0;
+    while (n < b->n_spans && !b->host_spans[n].decode)
+        n++;
+    return n;
+}
 
 // y[i] = table[ids[i]]
 struct embed_args {
@@ -78,16 +91,21 @@ struct rmsnorm_args {
     float eps;
 };
 
-// y = x W^T. BF16 weights round x to bf16, INT8 weights round each row of x to int8 with one
-// symmetric scale max|x| / 127; sums in float32 / int32.
+enum { LINEAR_MAX = 4 };
+
+// y[i] = x W[i]^T for up to LINEAR_MAX matrices over one x. F32 weights keep x as it is, BF16 weights
+// round it to bf16, INT8 weights round each row of it to int8 with one symmetric scale max|x| / 127;
+// sums in float32 / int32.
 // Rows below t_gemm go through the matrix path, the rest through the few-rows path, whatever their
 // number: the two sum in different orders (float32 rounding), so a caller that wants equal bits gives
 // equal kinds. INT8 has equal bits on both paths.
 struct linear_args {
-    void *y;       // act [t, w.rows]
-    const void *x; // act [t, w.cols]
-    struct weight w;
+    void *y[LINEAR_MAX];         // act [t, w[i].rows]
+    const void *x;               // act [t, cols]
+    struct weight w[LINEAR_MAX]; // of equal cols; types may differ
+    int n;                       // matrices, 1 .. LINEAR_MAX
     int t, t_gemm;
+    bool wide; // y is float32 whatever act is (logits)
 };
 
 // Splits q_proj's output, norms q and k per head ((1 + w), eps), rotates the first `rot` of head_dim
@@ -151,6 +169,23 @@ struct delta_rule_args {
     int report_every;
 };
 
+// The whole mixer for the decode spans of a batch, what conv, delta_rule and gated_norm do one after
+// another, in one go: a generated token is bound by reading and writing the states once.
+struct delta_decode_args {
+    void *y;                      // act [T, v_heads, v_dim]; rows of decode spans only
+    const void *qkv;              // act [T, channels], before conv
+    const void *z;                // act [T, v_heads, v_dim]
+    const void *a, *b;            // act [T, v_heads]
+    const float *conv_w;          // [channels, CONV_WIDTH]
+    const float *A_log, *dt_bias; // [v_heads]
+    const float *norm_w;          // [v_dim]
+    float *conv_state;            // [slots, CONV_WIDTH - 1, channels]
+    float *state;                 // [slots, v_heads, k_dim, v_dim]
+    struct batch batch;
+    int k_heads, v_heads, k_dim, v_dim; // channels = 2 k_heads k_dim + v_heads v_dim
+    float eps;
+};
+
 // T = (I + A)^-1 for n matrices: what delta_rule does inside, callable and timeable alone.
 struct tri_inverse_args {
     float *t_out;   // [n, chunk, chunk], lower triangle with unit diagonal; zero above
@@ -167,6 +202,17 @@ struct quantize_args {
     const void *x;   // type [rows, cols]
     enum dtype type; // F32, BF16, F16
     int rows, cols;
+};
+
+// p[i] = mean + deviation * z_i with z_i of mean 0 and variance 1, a function of seed and i alone and of
+// the same bits on every backend before it is rounded to type: the scaled sum of four uniform 16-bit
+// numbers. Weights of a model that has only a shape.
+struct fill_args {
+    void *p;         // type [n]
+    enum dtype type; // F32, BF16
+    size_t n;
+    uint64_t seed;
+    float mean, deviation;
 };
 
 // y = o * rsqrt(mean(o^2) + eps) * w * SiLU(z), per head; plain weight here, not 1 + w.
@@ -238,8 +284,10 @@ struct logprobs_args {
     X(attention)                                                                                   \
     X(conv)                                                                                        \
     X(delta_rule)                                                                                  \
+    X(delta_decode)                                                                                \
     X(tri_inverse)                                                                                 \
     X(quantize)                                                                                    \
+    X(fill)                                                                                        \
     X(gated_norm)                                                                                  \
     X(silu_mul)                                                                                    \
     X(gather)                                                                                      \
@@ -252,6 +300,12 @@ struct dev_options {
     int index;            // which device
     int threads;          // CPU: OpenMP threads, 0 = all cores
     size_t scratch_bytes; // 0, or a cap on what the backend takes for its own scratch
+    enum dtype act;       // activations: F32 (also what 0 says), CUDA also BF16
+};
+
+// What a recorded step depends on besides the contents of device memory.
+struct step_key {
+    int t, n_spans, pages_max, n_rows;
 };
 
 struct ops {
@@ -262,7 +316,20 @@ struct ops {
     void (*release)(struct dev *dev, void *p);
     void (*upload)(struct dev *dev, void *dst, const void *src, size_t bytes);   // src: host
     void (*download)(struct dev *dev, void *dst, const void *src, size_t bytes); // dst: host; syncs
+    void (*copy)(struct dev *dev, void *dst, const void *src,
+                 size_t bytes);                               // both device; enqueued
     int (*sync)(struct dev *dev, char *why, size_t why_size); // 0, or -1 and the first failure
+    enum dtype (*act)(struct dev *dev);                       // type of activations
+    size_t (*memory)(struct dev *dev); // bytes there are for everything, taken or not
+    // A step whose launches depend on key alone may be recorded and played again. step_begin returns
+    // true when it has enqueued a recording: the caller then enqueues nothing. Otherwise the caller
+    // enqueues the step and calls step_end.
+    bool (*step_begin)(struct dev *dev, const struct step_key *key);
+    void (*step_end)(struct dev *dev);
+    // The backend sizes its scratch and chooses its algorithms in its first steps, so whoever loads a
+    // model runs the largest ones before saying it is ready; allocating later is a failure.
+    bool warm_up;
+    void (*warm)(struct dev *dev); // the largest steps have run
     // Host memory that the device can read as it is (a mapped file on the CPU), else NULL.
     const void *(*borrow)(struct dev *dev, const void *host, size_t bytes);
     // One line for the log: what the device is and which instructions it uses.

@@ -63,6 +63,8 @@ void cpu_conv(struct dev *dev, const struct conv_args *a)
 #pragma omp parallel for num_threads(threads) if (s->t > 4) schedule(static)
         for (int t = 0; t < s->t; t++)
             conv_row(a, s, zero, t);
+        if (s->save_t)
+            keep_columns(a, &(struct span){.t0 = s->t0, .t = s->save_t, .slot = s->save_slot});
         keep_columns(a, s);
     }
 }

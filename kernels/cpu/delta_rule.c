@@ -106,6 +106,14 @@ static void decode(const struct delta_rule_args *a, enum cpu_isa isa, const stru
     }
 }
 
+static void save_state(const struct delta_chunk *c, int slot)
+{
+    const struct delta_rule_args *a = c->args;
+    const size_t bytes = (size_t)a->k_dim * (size_t)a->v_dim * sizeof(float);
+    for (int h = c->v_head; h < c->v_head + c->n_heads; h++)
+        memcpy(delta_state(a, slot, h), delta_state(a, c->slot, h), bytes);
+}
+
 // The heads of c in one prefill span.
 static void prefill(const struct delta_chunk *c, const struct span *span)
 {
@@ -116,6 +124,8 @@ static void prefill(const struct delta_chunk *c, const struct span *span)
         const int left = span->t - i, n = left < chunk ? left : chunk;
         const int next = left - n < chunk ? left - n : chunk;
         delta_chunk(c, span->t0 + i, n, next, (span->pos0 + i) / chunk);
+        if (i + n == span->save_t)
+            save_state(c, span->save_slot);
     }
 }
 

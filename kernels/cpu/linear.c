@@ -12,32 +12,44 @@
 
 enum { SLOT_X, SLOT_SCALE, SLOT_TILE }; // scratch
 
-// x rounded to what the weights' type asks for, all rows, with room for a padded last tile.
-static const void *round_x(struct dev *dev, const struct linear_args *a, const float **scale)
+// One matrix of the call.
+struct product {
+    float *y;           // [t, w->rows]
+    const uint8_t *x;   // [t, w->cols], rounded
+    const float *scale; // [t] of x; INT8 only
+    const struct weight *w;
+    int t, t_gemm;
+};
+
+// x rounded to what a type of weights asks for, all rows, into p->x and p->scale. False: no memory.
+static bool round_x(struct dev *dev, const struct linear_args *a, struct product *p)
 {
-    const size_t cols = (size_t)a->w.cols, n = (size_t)a->t * cols;
-    *scale = NULL;
-    if (a->w.type == DTYPE_F32)
-        return a->x;
-    if (a->w.type == DTYPE_BF16) {
+    const size_t cols = (size_t)p->w->cols, n = (size_t)a->t * cols;
+    p->x = a->x;
+    p->scale = NULL;
+    if (p->w->type == DTYPE_F32)
+        return true;
+    if (p->w->type == DTYPE_BF16) {
         uint16_t *x = cpu_scratch(dev, SLOT_X, n * sizeof *x);
         const int threads = cpu_of(dev)->threads;
         (void)threads; // without OpenMP
 #pragma omp parallel for num_threads(threads) if (a->t > 8) schedule(static)
         for (int t = 0; t < (x ? a->t : 0); t++)
             half_to_bf16(x + (size_t)t * cols, (const float *)a->x + (size_t)t * cols, cols);
-        return x;
+        p->x = (const uint8_t *)x;
+        return x != NULL;
     }
     int8_t *x = cpu_scratch(dev, SLOT_X, n);
     float *s = cpu_scratch(dev, SLOT_SCALE, (size_t)a->t * sizeof *s);
     if (!x || !s)
-        return NULL;
+        return false;
     cpu_quantize(
         dev,
         &(struct quantize_args){
-            .q = x, .scale = s, .x = a->x, .type = DTYPE_F32, .rows = a->t, .cols = a->w.cols});
-    *scale = s;
-    return x;
+            .q = x, .scale = s, .x = a->x, .type = DTYPE_F32, .rows = a->t, .cols = p->w->cols});
+    p->x = (const uint8_t *)x;
+    p->scale = s;
+    return true;
 }
 
 static int tile_for(int rows)
@@ -68,15 +80,14 @@ static void apply_scales(const struct cpu *cpu, float *y, const float *x_scale,
 // One tile of rows, at most what is left of the matrix path's; fewer rows than the smallest tile go
 // through zero-padded scratch. Returns the rows done, 0 when oneDNN does not take them, -1 without
 // memory (kept for sync).
-static int do_tile(struct dev *dev, const struct linear_args *a, const uint8_t *x, int row,
-                   const float *scale)
+static int do_tile(struct dev *dev, const struct product *p, int row)
 {
-    const int left = a->t_gemm - row, tile = tile_for(left), rows = left < tile ? left : tile;
-    const size_t k = (size_t)a->w.cols * dtype_bytes(a->w.type), n = (size_t)a->w.rows;
-    const uint8_t *from = x + (size_t)row * k;
-    float *y = (float *)a->y + (size_t)row * n;
+    const int left = p->t_gemm - row, tile = tile_for(left), rows = left < tile ? left : tile;
+    const size_t k = (size_t)p->w->cols * dtype_bytes(p->w->type), n = (size_t)p->w->rows;
+    const uint8_t *from = p->x + (size_t)row * k;
+    float *y = p->y + (size_t)row * n;
     if (rows == tile) {
-        if (!linear_tile(dev, y, from, &a->w, tile))
+        if (!linear_tile(dev, y, from, p->w, tile))
             return 0;
     } else {
         const size_t x_bytes = ((size_t)tile * k + 63) / 64 * 64;
@@ -85,12 +96,12 @@ static int do_tile(struct dev *dev, const struct linear_args *a, const uint8_t *
             return -1;
         memcpy(padded, from, (size_t)rows * k);
         memset(padded + (size_t)rows * k, 0, (size_t)(tile - rows) * k);
-        if (!linear_tile(dev, padded + x_bytes, padded, &a->w, tile))
+        if (!linear_tile(dev, padded + x_bytes, padded, p->w, tile))
             return 0;
         memcpy(y, padded + x_bytes, (size_t)rows * n * sizeof *y);
     }
-    if (scale)
-        apply_scales(cpu_of(dev), y, scale + row, &a->w, rows);
+    if (p->scale)
+        apply_scales(cpu_of(dev), y, p->scale + row, p->w, rows);
     return rows;
 }
 
@@ -125,37 +136,45 @@ static void do_strip(void *ud, int i, int worker)
 }
 
 // Rows row .. t - 1.
-static void do_rows(struct dev *dev, const struct linear_args *a, const uint8_t *x, int row,
-                    const float *scale)
+static void do_rows(struct dev *dev, const struct product *p, int row)
 {
     struct cpu *cpu = cpu_of(dev);
-    const size_t size = dtype_bytes(a->w.type), cols = (size_t)a->w.cols;
+    const size_t size = dtype_bytes(p->w->type), cols = (size_t)p->w->cols;
     struct strips s = {.cpu = cpu,
-                       .rows = {.y = (float *)a->y + (size_t)row * (size_t)a->w.rows,
-                                .x = x + (size_t)row * cols * size,
-                                .scale = scale ? scale + row : NULL,
-                                .w = a->w,
-                                .ldy = a->w.rows,
-                                .rows = a->t - row}};
-    const int n = (a->w.rows + STRIP - 1) / STRIP;
-    if ((size_t)a->w.rows * cols * size >= SHARED_BYTES)
+                       .rows = {.y = p->y + (size_t)row * (size_t)p->w->rows,
+                                .x = p->x + (size_t)row * cols * size,
+                                .scale = p->scale ? p->scale + row : NULL,
+                                .w = *p->w,
+                                .ldy = p->w->rows,
+                                .rows = p->t - row}};
+    const int n = (p->w->rows + STRIP - 1) / STRIP;
+    if ((size_t)p->w->rows * cols * size >= SHARED_BYTES)
         cpu_share(cpu, n, do_strip, &s);
     else
         for (int i = 0; i < n; i++)
             do_strip(&s, i, 0);
 }
 
+static void multiply(struct dev *dev, const struct product *p)
+{
+    int row = 0, done = 1;
+    for (; row < p->t_gemm && done > 0; row += done > 0 ? done : 0)
+        done = do_tile(dev, p, row);
+    if (row < p->t && done >= 0)
+        do_rows(dev, p, row);
+}
+
 void cpu_linear(struct dev *dev, const struct linear_args *a)
 {
-    const float *scale = NULL;
-    const uint8_t *x = round_x(dev, a, &scale);
-    if (!x)
-        return;
-    int row = 0, done = 1;
-    for (; row < a->t_gemm && done > 0; row += done > 0 ? done : 0)
-        done = do_tile(dev, a, x, row, scale);
-    if (row < a->t && done >= 0)
-        do_rows(dev, a, x, row, scale);
+    struct product p = {.t = a->t, .t_gemm = a->t_gemm};
+    for (int i = 0; i < a->n; i++) {
+        p.y = a->y[i];
+        p.w = &a->w[i];
+        const bool rounded = i > 0 && a->w[i].type == a->w[i - 1].type;
+        if (!rounded && !round_x(dev, a, &p))
+            return;
+        multiply(dev, &p);
+    }
 }
 
 // The definition: one sum a value, in the order of k.

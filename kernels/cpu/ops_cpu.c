@@ -1,11 +1,13 @@
 // ops_cpu.c - the CPU's table of operations: opening, memory, failures. Each operation has its own
 // file; each of its instruction-set variants too.
+#define _GNU_SOURCE
 #include <cpuid.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cpu.h"
 
@@ -61,6 +63,10 @@ static struct dev *cpu_open(const struct dev_options *o, char *why, size_t why_s
     }
     if (o->threads < 0) {
         snprintf(why, why_size, "threads %d is negative; use 0 for all cores", o->threads);
+        return NULL;
+    }
+    if (o->act != DTYPE_F32) {
+        snprintf(why, why_size, "the cpu's activations are f32, not %s", dtype_name(o->act));
         return NULL;
     }
     struct cpu *cpu = calloc(1, sizeof *cpu);
@@ -119,6 +125,32 @@ static void cpu_copy(struct dev *dev, void *dst, const void *src, size_t bytes)
 {
     (void)dev;
     memcpy(dst, src, bytes);
+}
+
+static enum dtype cpu_act(struct dev *dev)
+{
+    (void)dev;
+    return DTYPE_F32;
+}
+
+static size_t cpu_memory(struct dev *dev)
+{
+    (void)dev;
+    const long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
+    return pages > 0 && bytes > 0 ? (size_t)pages * (size_t)bytes : 0;
+}
+
+// Nothing is recorded: a call is cheap beside the work it asks for.
+static bool cpu_step_begin(struct dev *dev, const struct step_key *key)
+{
+    (void)dev;
+    (void)key;
+    return false;
+}
+
+static void cpu_nothing(struct dev *dev)
+{
+    (void)dev;
 }
 
 void cpu_share(struct cpu *cpu, int n, crew_work *work, void *ud)
@@ -213,7 +245,14 @@ const struct ops ops_cpu = {.name = "cpu",
                             .release = cpu_release,
                             .upload = cpu_copy,
                             .download = cpu_copy,
+                            .copy = cpu_copy,
                             .sync = cpu_sync,
+                            .act = cpu_act,
+                            .memory = cpu_memory,
+                            .step_begin = cpu_step_begin,
+                            .step_end = cpu_nothing,
+                            .warm_up = false,
+                            .warm = cpu_nothing,
                             .borrow = cpu_borrow,
                             .describe = cpu_describe,
 #define X(op) .op = cpu_##op,

@@ -293,14 +293,18 @@ static void add_span(struct batcher *b, int k, int t0)
     }
 }
 
-// The pages that the step's spans reach, in a table no wider than the longest of them needs.
+// The pages that the step's spans reach, in a table as wide as the longest of them needs, rounded up to
+// a power of two: a device that records steps then records few.
 static void add_pages(struct batcher *b, struct batch *batch)
 {
     batch->pages = b->step_pages;
     for (int k = 0; k < b->n_pieces; k++) {
         int n = pages_for((int64_t)b->spans[k].pos0 + b->spans[k].t);
-        batch->pages_max = n > batch->pages_max ? n : batch->pages_max;
+        while (batch->pages_max < n)
+            batch->pages_max = batch->pages_max ? 2 * batch->pages_max : 1;
     }
+    if (batch->pages_max > b->pages_max)
+        batch->pages_max = b->pages_max;
     for (int k = 0; k < b->n_pieces; k++) {
         int n = pages_for((int64_t)b->spans[k].pos0 + b->spans[k].t);
         memcpy(b->step_pages + (size_t)k * (size_t)batch->pages_max,
@@ -361,7 +365,7 @@ static void build_step(struct batcher *b)
                                        .prompt_rows = gen_wants_prompt(g)};
     }
     b->n_pieces = plan_step(b->seqs, b->n_running, &b->limits, b->pieces);
-    struct batch batch = {.spans = b->spans, .n_spans = b->n_pieces};
+    struct batch batch = {.spans = b->spans, .host_spans = b->spans, .n_spans = b->n_pieces};
     for (int k = 0; k < b->n_pieces; k++) {
         add_span(b, k, batch.t);
         batch.t += b->pieces[k].t;
@@ -472,8 +476,7 @@ int batcher_step(struct batcher *b, struct err *e)
     b->n_steps++;
     build_step(b);
     trace_step(b);
-    if (model_forward(b->parts.model, &b->step, e) != 0)
-        return -1;
+    model_forward(b->parts.model, &b->step);
     b->sampling.logits = model_logits(b->parts.model);
     if (sampler_run(b->sampler, &b->sampling, e) != 0)
         return -1;

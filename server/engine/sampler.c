@@ -1,8 +1,8 @@
 // sampler.c - see sampler.h.
 //
 // ops->sample changes logits in place, and the id whose logprob is wanted is known only after it. So
-// the rows that want logprobs stand together: they are saved to the host before sampling, put back
-// after it, and one call of ops->logprobs sees them with the ids. That call makes a token's own figure
+// the rows that want logprobs stand together: they are copied aside before sampling, put back after
+// it, and one call of ops->logprobs sees them with the ids. That call makes a token's own figure
 // and its place among the best from the same sum, so the two are equal bits.
 #include "sampler.h"
 
@@ -28,7 +28,7 @@ struct sampler {
     struct mirror bias_ids;    // int [sampled_max * GEN_BIAS_MAX]
     struct mirror bias;        // float [sampled_max * GEN_BIAS_MAX]
     struct mirror history;     // int [history_max]
-    float *saved;              // host [sampled_max, vocab]: raw rows that want logprobs
+    float *saved;              // device [sampled_max, vocab]: raw rows that want logprobs
     int top_n;                 // columns of top_* in the last run
 };
 
@@ -90,9 +90,16 @@ struct sampler *sampler_create(const struct ops *ops, struct dev *dev,
         sampler_destroy(s);
         return NULL;
     }
-    size_t saved = (size_t)limits->sampled_max * (size_t)limits->vocab;
-    s->saved = mem_resize(NULL, saved, sizeof *s->saved);
-    return s;
+    size_t saved = (size_t)limits->sampled_max * (size_t)limits->vocab * sizeof *s->saved;
+    s->saved = ops->alloc(dev, saved);
+    if (s->saved)
+        return s;
+    err_set(
+        e, ERR_TOO_LARGE,
+        "device memory is out: the sampler asked for %zu bytes; lower sequences_max or kv_bytes",
+        saved);
+    sampler_destroy(s);
+    return NULL;
 }
 
 void sampler_destroy(struct sampler *s)
@@ -106,7 +113,8 @@ void sampler_destroy(struct sampler *s)
             s->ops->release(s->dev, list[i].mirror->device);
         mem_free(list[i].mirror->host);
     }
-    mem_free(s->saved);
+    if (s->saved)
+        s->ops->release(s->dev, s->saved);
     mem_free(s);
 }
 
@@ -218,11 +226,11 @@ int sampler_run(struct sampler *s, const struct sampler_step *st, struct err *e)
         ids[i] = st->rows[i].gen->params.prompt[st->rows[i].target];
     upload(s, &s->ids, (size_t)st->n_prompt);
     if (raw_bytes)
-        s->ops->download(s->dev, s->saved, raw, raw_bytes);
+        s->ops->copy(s->dev, s->saved, raw, raw_bytes);
     if (n_sampled)
         sample(s, st, n_sampled);
     if (raw_bytes)
-        s->ops->upload(s->dev, raw, s->saved, raw_bytes);
+        s->ops->copy(s->dev, raw, s->saved, raw_bytes);
     if (n_wanted)
         find_logprobs(s, st, n_wanted);
     download(s, &s->ids, (size_t)st->n_prompt, (size_t)n_sampled);

@@ -44,6 +44,7 @@ static struct batch upload_step(struct model *m, const struct step *s)
     m->ops->upload(m->dev, m->scratch.pages, b.pages, pages * sizeof(int));
     if (s->n_rows)
         m->ops->upload(m->dev, m->scratch.rows, s->rows, (size_t)s->n_rows * sizeof(int));
+    b.host_spans = s->batch.spans;
     b.spans = m->scratch.spans;
     b.pages = m->scratch.pages;
     return b;
@@ -82,37 +83,47 @@ static void head(struct model *m, const struct step *s)
                                                    .t = s->n_rows,
                                                    .n = m->config.hidden_size,
                                                    .eps = m->config.rms_norm_eps});
-    m->ops->linear(m->dev, &(struct linear_args){.y = p->logits,
+    m->ops->linear(m->dev, &(struct linear_args){.y = {p->logits},
                                                  .x = p->rows_x,
-                                                 .w = m->lm_head,
+                                                 .w = {m->lm_head},
+                                                 .n = 1,
                                                  .t = s->n_rows,
-                                                 .t_gemm = s->n_gemm_rows});
+                                                 .t_gemm = s->n_gemm_rows,
+                                                 .wide = true});
 }
 
-int model_forward(struct model *m, const struct step *s, struct err *e)
+static void layers(struct model *m, const struct batch *b)
 {
-    check_step(m, s);
-    const struct batch b = upload_step(m, s);
     struct scratch *p = &m->scratch;
-    m->ops->embed(
-        m->dev, &(struct embed_args){.y = p->x, .ids = p->ids, .table = m->embed_tokens, .t = b.t});
+    m->ops->embed(m->dev, &(struct embed_args){
+                              .y = p->x, .ids = p->ids, .table = m->embed_tokens, .t = b->t});
     const void *add = NULL; // what the part before left to be added to x
     for (int i = 0; i < m->config.num_hidden_layers; i++, add = p->y) {
         const struct layer *layer = &m->layers[i];
-        normalise(m, layer->input_layernorm, add, b.t);
+        normalise(m, layer->input_layernorm, add, b->t);
         if (layer->full_attention)
-            layer_attention(m, layer, &b);
+            layer_attention(m, layer, b);
         else
-            layer_delta(m, layer, &b);
-        normalise(m, layer->post_attention_layernorm, p->y, b.t);
-        layer_mlp(m, layer, &b);
+            layer_delta(m, layer, b);
+        normalise(m, layer->post_attention_layernorm, p->y, b->t);
+        layer_mlp(m, layer, b);
     }
+}
+
+void model_forward(struct model *m, const struct step *s)
+{
+    check_step(m, s);
+    const struct batch b = upload_step(m, s);
+    // Generated tokens alone make the same launches again and again; prompts differ too much.
+    const bool generates = b.t_prefill == 0 && s->n_gemm_rows == 0;
+    const struct step_key key = {b.t, b.n_spans, b.pages_max, s->n_rows};
+    if (generates && m->ops->step_begin(m->dev, &key))
+        return;
+    layers(m, &b);
     if (s->n_rows)
         head(m, s);
-    char why[256];
-    if (m->ops->sync(m->dev, why, sizeof why))
-        return err_set(e, ERR_DEVICE, "the device failed in a step of %d tokens: %s", b.t, why);
-    return 0;
+    if (generates)
+        m->ops->step_end(m->dev);
 }
 
 float *model_logits(struct model *m)

@@ -9,9 +9,13 @@ void layer_attention(struct model *m, const struct layer *layer, const struct ba
     const struct config *c = &m->config;
     const struct attention_weights *w = &layer->attention;
     struct scratch *s = &m->scratch;
-    project(m, s->attention.qg, s->h, &w->q_proj, b);
-    project(m, s->attention.k, s->h, &w->k_proj, b);
-    project(m, s->attention.v, s->h, &w->v_proj, b);
+    m->ops->linear(m->dev,
+                   &(struct linear_args){.y = {s->attention.qg, s->attention.k, s->attention.v},
+                                         .x = s->h,
+                                         .w = {w->q_proj, w->k_proj, w->v_proj},
+                                         .n = 3,
+                                         .t = b->t,
+                                         .t_gemm = b->t_prefill});
     m->ops->attn_prep(m->dev, &(struct attn_prep_args){.q = s->attention.q,
                                                        .qg = s->attention.qg,
                                                        .k = s->attention.k,

@@ -6,6 +6,7 @@
 // that the engine gave the sequence.
 #include "qwen35_model.h"
 
+// The rule over a step's prompt tokens, in chunks.
 static void mix(struct model *m, const struct layer *layer, const struct batch *b)
 {
     const struct config *c = &m->config;
@@ -29,29 +30,67 @@ static void mix(struct model *m, const struct layer *layer, const struct batch *
                                                          .report_every = every});
 }
 
-void layer_delta(struct model *m, const struct layer *layer, const struct batch *b)
+static void prefill(struct model *m, const struct layer *layer, const struct batch *all)
 {
     const struct config *c = &m->config;
-    const struct delta_weights *w = &layer->delta;
     struct scratch *s = &m->scratch;
-    project(m, s->delta.qkv, s->h, &w->in_proj_qkv, b);
-    project(m, s->delta.z, s->h, &w->in_proj_z, b);
-    project(m, s->delta.b, s->h, &w->in_proj_b, b);
-    project(m, s->delta.a, s->h, &w->in_proj_a, b);
+    struct batch b = *all;
+    b.n_spans = batch_prefill_spans(all);
+    b.t = b.t_prefill;
     m->ops->conv(m->dev, &(struct conv_args){.y = s->delta.conv,
                                              .x = s->delta.qkv,
-                                             .w = w->conv1d,
+                                             .w = layer->delta.conv1d,
                                              .state = layer->conv_state,
-                                             .batch = *b,
+                                             .batch = b,
                                              .channels = config_conv_channels(c)});
-    mix(m, layer, b);
+    mix(m, layer, &b);
     m->ops->gated_norm(m->dev, &(struct gated_norm_args){.y = s->delta.o,
                                                          .o = s->delta.o,
                                                          .z = s->delta.z,
-                                                         .w = w->norm,
-                                                         .t = b->t,
+                                                         .w = layer->delta.norm,
+                                                         .t = b.t,
                                                          .heads = c->linear_num_value_heads,
                                                          .dim = c->linear_value_head_dim,
                                                          .eps = c->rms_norm_eps});
+}
+
+static void decode(struct model *m, const struct layer *layer, const struct batch *b)
+{
+    const struct config *c = &m->config;
+    struct scratch *s = &m->scratch;
+    m->ops->delta_decode(m->dev, &(struct delta_decode_args){.y = s->delta.o,
+                                                             .qkv = s->delta.qkv,
+                                                             .z = s->delta.z,
+                                                             .a = s->delta.a,
+                                                             .b = s->delta.b,
+                                                             .conv_w = layer->delta.conv1d,
+                                                             .A_log = layer->delta.A_log,
+                                                             .dt_bias = layer->delta.dt_bias,
+                                                             .norm_w = layer->delta.norm,
+                                                             .conv_state = layer->conv_state,
+                                                             .state = layer->state,
+                                                             .batch = *b,
+                                                             .k_heads = c->linear_num_key_heads,
+                                                             .v_heads = c->linear_num_value_heads,
+                                                             .k_dim = c->linear_key_head_dim,
+                                                             .v_dim = c->linear_value_head_dim,
+                                                             .eps = c->rms_norm_eps});
+}
+
+void layer_delta(struct model *m, const struct layer *layer, const struct batch *b)
+{
+    const struct delta_weights *w = &layer->delta;
+    struct scratch *s = &m->scratch;
+    m->ops->linear(m->dev, &(struct linear_args){
+                               .y = {s->delta.qkv, s->delta.z, s->delta.b, s->delta.a},
+                               .x = s->h,
+                               .w = {w->in_proj_qkv, w->in_proj_z, w->in_proj_b, w->in_proj_a},
+                               .n = 4,
+                               .t = b->t,
+                               .t_gemm = b->t_prefill});
+    if (b->t_prefill > 0)
+        prefill(m, layer, b);
+    if (b->t_prefill < b->t)
+        decode(m, layer, b);
     project(m, s->y, s->delta.o, &w->out_proj, b);
 }

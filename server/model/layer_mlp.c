@@ -4,8 +4,12 @@
 void layer_mlp(struct model *m, const struct layer *layer, const struct batch *b)
 {
     struct scratch *s = &m->scratch;
-    project(m, s->mlp.gate, s->h, &layer->mlp.gate_proj, b);
-    project(m, s->mlp.up, s->h, &layer->mlp.up_proj, b);
+    m->ops->linear(m->dev, &(struct linear_args){.y = {s->mlp.gate, s->mlp.up},
+                                                 .x = s->h,
+                                                 .w = {layer->mlp.gate_proj, layer->mlp.up_proj},
+                                                 .n = 2,
+                                                 .t = b->t,
+                                                 .t_gemm = b->t_prefill});
     m->ops->silu_mul(m->dev, &(struct silu_mul_args){.y = s->mlp.gate,
                                                      .gate = s->mlp.gate,
                                                      .up = s->mlp.up,

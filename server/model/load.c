@@ -1,16 +1,6 @@
 // load.c - from a directory to a model that is ready: files, plan, memory, weights. See qwen35.h.
-#define _GNU_SOURCE
-#include <unistd.h>
-
 #include "mem.h"
 #include "qwen35_model.h"
-
-static size_t physical_bytes(void)
-{
-    long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
-    CHECK(pages > 0 && bytes > 0);
-    return (size_t)pages * (size_t)bytes;
-}
 
 static int allocate(struct model *m, struct err *e)
 {
@@ -50,10 +40,11 @@ struct model *model_load(const char *dir, const struct model_options *o, const s
     m->options = *o;
     m->ops = ops;
     m->dev = dev;
+    m->act_bytes = dtype_bytes(ops->act(dev));
     if (checkpoint_open(&m->checkpoint, dir, e))
         goto failed;
     m->config = m->checkpoint.config;
-    if (weights_bind(m, e) || memory_plan(m, physical_bytes(), e) || allocate(m, e))
+    if (weights_bind(m, e) || memory_plan(m, ops->memory(dev), e) || allocate(m, e))
         goto failed;
     weights_fill(m);
     if (ops->sync(dev, why, sizeof why)) {

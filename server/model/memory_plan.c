@@ -115,30 +115,30 @@ static void place_caches(struct model *m)
     }
 }
 
-static void *act(struct slab *s, size_t rows, int width)
+static void *act(struct slab *s, size_t rows, int width, size_t bytes)
 {
-    return slab_take(s, rows, (size_t)width * ACT_BYTES);
+    return slab_take(s, rows, (size_t)width * bytes);
 }
 
 // The largest of three groups that start at the same place.
 static void place_layer_scratch(struct slab *slab, struct scratch *s, const struct config *c,
-                                size_t t)
+                                size_t t, size_t bytes)
 {
     struct slab attention = *slab, delta = *slab, mlp = *slab;
     int q = config_query_width(c), kv = config_kv_width(c), values = config_value_width(c);
-    s->attention.qg = act(&attention, t, 2 * q);
-    s->attention.k = act(&attention, t, kv);
-    s->attention.v = act(&attention, t, kv);
-    s->attention.q = act(&attention, t, q);
-    s->attention.o = act(&attention, t, q);
-    s->delta.qkv = act(&delta, t, config_conv_channels(c));
-    s->delta.conv = act(&delta, t, config_conv_channels(c));
-    s->delta.z = act(&delta, t, values);
-    s->delta.o = act(&delta, t, values);
-    s->delta.a = act(&delta, t, c->linear_num_value_heads);
-    s->delta.b = act(&delta, t, c->linear_num_value_heads);
-    s->mlp.gate = act(&mlp, t, c->intermediate_size);
-    s->mlp.up = act(&mlp, t, c->intermediate_size);
+    s->attention.qg = act(&attention, t, 2 * q, bytes);
+    s->attention.k = act(&attention, t, kv, bytes);
+    s->attention.v = act(&attention, t, kv, bytes);
+    s->attention.q = act(&attention, t, q, bytes);
+    s->attention.o = act(&attention, t, q, bytes);
+    s->delta.qkv = act(&delta, t, config_conv_channels(c), bytes);
+    s->delta.conv = act(&delta, t, config_conv_channels(c), bytes);
+    s->delta.z = act(&delta, t, values, bytes);
+    s->delta.o = act(&delta, t, values, bytes);
+    s->delta.a = act(&delta, t, c->linear_num_value_heads, bytes);
+    s->delta.b = act(&delta, t, c->linear_num_value_heads, bytes);
+    s->mlp.gate = act(&mlp, t, c->intermediate_size, bytes);
+    s->mlp.up = act(&mlp, t, c->intermediate_size, bytes);
     slab->used = attention.used > delta.used ? attention.used : delta.used;
     slab->used = slab->used > mlp.used ? slab->used : mlp.used;
     slab->overflow = attention.overflow || delta.overflow || mlp.overflow;
@@ -150,12 +150,13 @@ static void place_scratch(struct model *m)
     struct scratch *s = &m->scratch;
     size_t t = (size_t)m->options.batch_tokens, n_rows = (size_t)m->options.batch_rows;
     size_t spans = (size_t)m->options.sequences_max, pages = (size_t)model_pages_max(m);
-    s->x = act(&m->step, t, c->hidden_size);
-    s->h = act(&m->step, t, c->hidden_size);
-    s->y = act(&m->step, t, c->hidden_size);
-    place_layer_scratch(&m->step, s, c, t);
-    s->rows_x = act(&m->step, n_rows, c->hidden_size);
-    s->rows_y = act(&m->step, n_rows, c->hidden_size);
+    size_t bytes = m->act_bytes;
+    s->x = act(&m->step, t, c->hidden_size, bytes);
+    s->h = act(&m->step, t, c->hidden_size, bytes);
+    s->y = act(&m->step, t, c->hidden_size, bytes);
+    place_layer_scratch(&m->step, s, c, t, bytes);
+    s->rows_x = act(&m->step, n_rows, c->hidden_size, bytes);
+    s->rows_y = act(&m->step, n_rows, c->hidden_size, bytes);
     s->logits = slab_take(&m->step, n_rows, (size_t)c->vocab_size * sizeof(float));
     s->ids = slab_take(&m->step, t, sizeof(int));
     s->rows = slab_take(&m->step, n_rows, sizeof(int));

@@ -89,9 +89,10 @@ const struct config *model_config(const struct model *m);
 const struct model_options *model_options(const struct model *m); // with the zeros filled in
 const struct model_memory *model_memory(const struct model *m);
 
-// Run one step. Afterwards model_logits(m) is device memory float32 [n_rows, vocab_size], valid until
-// the next step; the caller may change it in place. Fails with ERR_DEVICE only.
-int model_forward(struct model *m, const struct step *s, struct err *e) MUST_USE;
+// Enqueue one step. Afterwards model_logits(m) is device memory float32 [n_rows, vocab_size], valid
+// until the next step; the caller may change it in place. A failure of the device comes out of
+// ops->sync.
+void model_forward(struct model *m, const struct step *s);
 float *model_logits(struct model *m);
 
 // The residual check's figures since the start (zero when it is off).

@@ -14,9 +14,6 @@
 #include "qwen35.h"
 #include "qwen35_config.h"
 
-// Room for one activation value on any device; the CPU's are float32.
-enum { ACT_BYTES = 4 };
-
 struct attention_weights {
     struct weight q_proj;         // [2 Q, H]
     struct weight k_proj;         // [kv_heads * head_dim, H]
@@ -101,6 +98,7 @@ struct model {
     struct model_options options; // zeros filled in
     struct model_memory memory;
     enum dtype kv_type;
+    size_t act_bytes; // of one activation value on this device
     const struct ops *ops;
     struct dev *dev;
     struct checkpoint checkpoint; // open while weights are borrowed from it
@@ -136,7 +134,9 @@ static inline void project(struct model *m, void *y, const void *x, const struct
                            const struct batch *b)
 {
     m->ops->linear(
-        m->dev, &(struct linear_args){.y = y, .x = x, .w = *w, .t = b->t, .t_gemm = b->t_prefill});
+        m->dev,
+        &(struct linear_args){
+            .y = {y}, .x = x, .w = {*w}, .n = 1, .t = b->t, .t_gemm = b->t_prefill});
 }
 
 #endif

@@ -115,7 +115,7 @@ static void add_feed(struct plan *p, struct rig *r, const struct feed *f)
 
 const float *rig_step(struct rig *r, const struct feed *feeds, int n)
 {
-    struct err e;
+    char why[256];
     struct plan *p = mem_zero(1, sizeof *p);
     struct step *s = &p->step;
     p->pages = mem_zero((size_t)r->sequences * (size_t)r->pages_max, sizeof(int));
@@ -127,11 +127,12 @@ const float *rig_step(struct rig *r, const struct feed *feeds, int n)
             p->rows[s->n_rows++] = p->spans[i].t0 + feeds[i].t - 1;
     s->ids = p->ids;
     s->rows = p->rows;
-    s->batch.spans = p->spans;
+    s->batch.spans = s->batch.host_spans = p->spans;
     s->batch.pages = p->pages;
     s->batch.pages_max = r->pages_max;
-    if (model_forward(r->m, s, &e)) {
-        printf("%s\n", e.text);
+    model_forward(r->m, s);
+    if (r->ops->sync(r->dev, why, sizeof why)) {
+        printf("%s\n", why);
         CHECK(!"the device failed");
     }
     if (s->n_rows)

@@ -213,6 +213,14 @@ void check_set(struct check_buf *b, size_t i, double value)
     }
 }
 
+void check_set_span(struct check_buf *b, int at, const struct span *s)
+{
+    const int values[] = {s->t0, s->t, s->pos0, s->slot, s->decode, s->save_t, s->save_slot};
+    _Static_assert(sizeof values == sizeof *s, "struct span is seven ints");
+    for (int i = 0; i < CHECK_SPAN_INTS; i++)
+        check_set(b, (size_t)(at * CHECK_SPAN_INTS + i), values[i]);
+}
+
 double check_load(const void *p, enum dtype type, size_t i)
 {
     switch (type) {

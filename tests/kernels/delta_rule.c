@@ -171,7 +171,7 @@ static const struct shape SHAPES[] = {
 
 struct user {
     struct shape shape;
-    const struct span *cuts; // device
+    const struct check_buf *cuts;
     int n_cuts;
 };
 
@@ -191,35 +191,35 @@ static int count_tokens(const struct shape *s)
     return t;
 }
 
-static void set_span(struct check_buf *b, int at, struct span s)
-{
-    const int values[] = {s.t0, s.t, s.pos0, s.slot, s.decode};
-    _Static_assert(sizeof values == sizeof s, "struct span is five ints");
-    for (int i = 0; i < 5; i++)
-        check_set(b, (size_t)(at * 5 + i), values[i]);
-}
-
 // The spans of the step, and the same work cut at multiples of the chunk, one piece at a time. Slots
 // are taken from the end, so that the first stay poisoned.
 static void fill_spans(struct check_case *c, const struct shape *s, struct user *u)
 {
     struct delta_rule_args *a = &c->args.delta_rule;
-    struct check_buf *spans = check_input(c, "spans", DTYPE_INT32, 5 * SPANS_MAX);
-    struct check_buf *cuts = check_input(c, "cuts", DTYPE_INT32, 5 * CUTS_MAX);
+    struct check_buf *spans = check_input(c, "spans", DTYPE_INT32, CHECK_SPAN_INTS * SPANS_MAX);
+    struct check_buf *cuts = check_input(c, "cuts", DTYPE_INT32, CHECK_SPAN_INTS * CUTS_MAX);
     int t0 = 0;
     for (int i = 0; i < count_spans(s); i++) {
-        struct span span = {t0, s->spans[i].t, s->spans[i].pos0, SLOTS - 1 - i, s->spans[i].decode};
-        set_span(spans, i, span);
+        struct span span = {.t0 = t0,
+                            .t = s->spans[i].t,
+                            .pos0 = s->spans[i].pos0,
+                            .slot = SLOTS - 1 - i,
+                            .decode = s->spans[i].decode};
+        check_set_span(spans, i, &span);
         for (int done = 0; done < span.t; done += s->chunk) {
             const int left = span.t - done;
-            set_span(cuts, u->n_cuts++,
-                     (struct span){t0 + done, left < s->chunk ? left : s->chunk, span.pos0 + done,
-                                   span.slot, span.decode});
+            check_set_span(cuts, u->n_cuts++,
+                           &(struct span){.t0 = t0 + done,
+                                          .t = left < s->chunk ? left : s->chunk,
+                                          .pos0 = span.pos0 + done,
+                                          .slot = span.slot,
+                                          .decode = span.decode});
         }
         t0 += span.t;
     }
-    u->cuts = cuts->dev;
-    a->batch = (struct batch){.spans = spans->dev, .n_spans = count_spans(s), .t = t0};
+    u->cuts = cuts;
+    a->batch = (struct batch){
+        .spans = spans->dev, .host_spans = spans->host, .n_spans = count_spans(s), .t = t0};
 }
 
 struct inputs {
@@ -350,7 +350,8 @@ static void fill_results(struct check_case *c, const struct shape *s, struct inp
     check_keep(in->state);
     int t0 = 0;
     for (int i = 0; i < count_spans(s); i++) {
-        const struct span span = {t0, s->spans[i].t, s->spans[i].pos0, SLOTS - 1 - i, 0};
+        const struct span span = {
+            .t0 = t0, .t = s->spans[i].t, .pos0 = s->spans[i].pos0, .slot = SLOTS - 1 - i};
         for (int h = 0; h < s->v_heads; h++)
             expect_head(in, s, &span, h);
         t0 += span.t;
@@ -415,7 +416,8 @@ static void make(struct check_case *c, int i)
 static bool part(struct check_case *c, int i)
 {
     const struct user *u = c->user;
-    c->args.delta_rule.batch.spans = u->cuts + i;
+    c->args.delta_rule.batch.spans = (const struct span *)u->cuts->dev + i;
+    c->args.delta_rule.batch.host_spans = (const struct span *)u->cuts->host + i;
     c->args.delta_rule.batch.n_spans = 1;
     return i < u->n_cuts;
 }

@@ -140,13 +140,14 @@ static void make(struct check_case *c, int i)
     snprintf(c->name, sizeof c->name, "%s t=%d (matrix %d) rows=%d cols=%d%s", dtype_name(s->type),
              s->t, s->t_gemm, s->rows, s->cols, s->extreme ? " extreme" : "");
     c->args.linear =
-        (struct linear_args){.y = b.y->dev,
+        (struct linear_args){.y = {b.y->dev},
                              .x = b.x->dev,
-                             .w = {.data = (char *)b.w->dev + SHIFT * dtype_bytes(s->type),
-                                   .scale = b.scale ? b.scale->dev : NULL,
-                                   .type = s->type,
-                                   .rows = s->rows,
-                                   .cols = s->cols},
+                             .w = {{.data = (char *)b.w->dev + SHIFT * dtype_bytes(s->type),
+                                    .scale = b.scale ? b.scale->dev : NULL,
+                                    .type = s->type,
+                                    .rows = s->rows,
+                                    .cols = s->cols}},
+                             .n = 1,
                              .t = s->t,
                              .t_gemm = s->t_gemm};
     if (i < N) {
@@ -172,7 +173,7 @@ static bool part(struct check_case *c, int i)
             end = s->t;
     }
     a->x = (const float *)a->x + (size_t)row * (size_t)s->cols;
-    a->y = (float *)a->y + (size_t)row * (size_t)s->rows;
+    a->y[0] = (float *)a->y[0] + (size_t)row * (size_t)s->rows;
     a->t = end - row;
     a->t_gemm = row < s->t_gemm ? a->t : 0;
     return row < s->t;
@@ -190,11 +191,13 @@ static void extra(const struct ops *ops, struct dev *dev)
     check_fill_uniform(&c, w, -127, 127);
     check_fill_uniform(&c, scale, 0.001, 0.002);
     for (int i = 0; i < 2; i++)
-        ops->linear(dev, &(struct linear_args){.y = y[i],
-                                               .x = x->host,
-                                               .w = {w->host, scale->host, DTYPE_INT8, ROWS, COLS},
-                                               .t = T,
-                                               .t_gemm = i ? T : 0});
+        ops->linear(dev,
+                    &(struct linear_args){.y = {y[i]},
+                                          .x = x->host,
+                                          .w = {{w->host, scale->host, DTYPE_INT8, ROWS, COLS}},
+                                          .n = 1,
+                                          .t = T,
+                                          .t_gemm = i ? T : 0});
     check_true(!memcmp(y[0], y[1], sizeof y[0]), "linear: int8 differs between the paths");
     check_case_free(&c);
 }

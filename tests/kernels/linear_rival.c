@@ -105,7 +105,7 @@ static void compare(const struct ops *ops, struct dev *dev, enum dtype type, int
     memset(x, FILL, (size_t)ROWS * (size_t)k * sizeof *x);
     memset(w, FILL, (size_t)n * (size_t)k * dtype_bytes(type));
     const struct linear_args a = {
-        .y = y, .x = x, .w = {w, scale, type, n, k}, .t = ROWS, .t_gemm = ROWS};
+        .y = {y}, .x = x, .w = {{w, scale, type, n, k}}, .n = 1, .t = ROWS, .t_gemm = ROWS};
     double ours = 1e9, theirs = 1e9;
     for (int i = 0; i < RUNS; i++) {
         const double t = time_ours(ops, dev, &a), u = time_rival(&r);

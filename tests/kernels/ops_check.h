@@ -99,6 +99,8 @@ void check_poison(struct check_buf *b, size_t first, size_t n); // NaN; for inte
 // One element of the host side, converted (rounded to nearest even, saturating for int8).
 void check_set(struct check_buf *b, size_t i, double value);
 double check_get(const struct check_buf *b, size_t i);
+enum { CHECK_SPAN_INTS = sizeof(struct span) / sizeof(int) };
+void check_set_span(struct check_buf *b, int at, const struct span *s); // b: of DTYPE_INT32
 double check_load(const void *p, enum dtype type, size_t i); // the same, of any host memory
 
 // Counts one check and prints the sentence when it failed.

@@ -4,15 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPAN_INTS = sizeof(struct span) / sizeof(int), SPARE = 3 };
-
-static void set_span(struct check_buf *b, int at, const struct span *s)
-{
-    const int values[] = {s->t0, s->t, s->pos0, s->slot, s->decode};
-    _Static_assert(sizeof values == sizeof *s, "struct span is five ints");
-    for (int i = 0; i < SPAN_INTS; i++)
-        check_set(b, (size_t)(at * SPAN_INTS + i), values[i]);
-}
+enum { SPARE = 3 };
 
 static void lay_out(struct step *st, const struct step_shape *shapes)
 {
@@ -23,7 +15,11 @@ static void lay_out(struct step *st, const struct step_shape *shapes)
     for (int i = 0; i < st->n_spans; i++) {
         const struct step_shape *s = &shapes[i];
         const int used = (s->pos0 + s->t + PAGE_TOKENS - 1) / PAGE_TOKENS;
-        st->spans[i] = (struct span){st->t, s->t, s->pos0, st->n_slots - 1 - i, s->decode};
+        st->spans[i] = (struct span){.t0 = st->t,
+                                     .t = s->t,
+                                     .pos0 = s->pos0,
+                                     .slot = st->n_slots - 1 - i,
+                                     .decode = s->decode};
         st->t += s->t;
         pages += used;
         st->pages_max = used > st->pages_max ? used : st->pages_max;
@@ -58,10 +54,11 @@ static void cut_spans(struct step *st, const struct batch *whole, struct check_b
             s.t = s.t - done < cut ? s.t - done : cut;
             s.t0 += done;
             s.pos0 += done;
-            set_span(cuts, st->n_cuts, &s);
+            check_set_span(cuts, st->n_cuts, &s);
             struct batch *b = &st->cuts[st->n_cuts];
             *b = *whole;
             b->spans = (const struct span *)cuts->dev + st->n_cuts;
+            b->host_spans = (const struct span *)cuts->host + st->n_cuts;
             b->n_spans = 1;
             b->pages += i * st->pages_max;
             if (++st->n_cuts == STEP_CUTS_MAX)
@@ -79,17 +76,19 @@ struct step *step_make(struct check_case *c, struct batch *batch, const struct s
     lay_out(st, shapes);
     if (st->pages_max > 64)
         abort();
-    struct check_buf *spans = check_input(c, "spans", DTYPE_INT32, STEP_SPANS_MAX * SPAN_INTS);
-    struct check_buf *cuts = check_input(c, "cuts", DTYPE_INT32, STEP_CUTS_MAX * SPAN_INTS);
+    struct check_buf *spans =
+        check_input(c, "spans", DTYPE_INT32, STEP_SPANS_MAX * CHECK_SPAN_INTS);
+    struct check_buf *cuts = check_input(c, "cuts", DTYPE_INT32, STEP_CUTS_MAX * CHECK_SPAN_INTS);
     struct check_buf *table =
         check_input(c, "pages", DTYPE_INT32, (size_t)(st->n_spans * st->pages_max));
     int t_prefill = 0;
     for (int i = 0; i < st->n_spans; i++) {
-        set_span(spans, i, &st->spans[i]);
+        check_set_span(spans, i, &st->spans[i]);
         t_prefill += st->spans[i].decode ? 0 : st->spans[i].t;
     }
     deal_pages(c, st, table);
     *batch = (struct batch){.spans = spans->dev,
+                            .host_spans = spans->host,
                             .n_spans = st->n_spans,
                             .t = st->t,
                             .t_prefill = t_prefill,

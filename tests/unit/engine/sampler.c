@@ -85,6 +85,7 @@ static void fake_logprobs(struct dev *dev, const struct logprobs_args *a)
 }
 
 static const struct ops FAKE = {.alloc = fake_alloc,
+                                .copy = fake_copy,
                                 .release = fake_release,
                                 .upload = fake_copy,
                                 .download = fake_copy,

@@ -55,7 +55,8 @@ Test(inverse, paper_is_literal)
 
 Test(inverse, exact_when_the_terms_cover_the_block)
 {
-    struct inverse v = {INVERSE_NEUMANN, INVERSE_FP32, 16, 2, 8};
+    struct inverse v = inverse_auto(64, INVERSE_FP32);
+    v.order = 2;
     cr_assert(inverse_exact(&v));
     v.residual = 7;
     cr_assert_not(inverse_exact(&v));

@@ -49,6 +49,7 @@ static struct step one_step(const struct span *span, const int *ids)
     row = span->t - 1;
     return (struct step){.ids = ids,
                          .batch = {.spans = span,
+                                   .host_spans = span,
                                    .n_spans = 1,
                                    .t = span->t,
                                    .t_prefill = span->decode ? 0 : span->t,
@@ -61,12 +62,11 @@ static struct step one_step(const struct span *span, const int *ids)
 static void step(struct model *m, int pos0, int t, int decode, float *logits)
 {
     int ids[64];
-    struct err e;
     for (int i = 0; i < t; i++)
         ids[i] = (pos0 + i) * 7 % TINY_VOCAB;
     const struct span span = {.t = t, .pos0 = pos0, .slot = 1, .decode = decode};
     const struct step s = one_step(&span, ids);
-    cr_assert(!model_forward(m, &s, &e), "%s", e.text);
+    model_forward(m, &s);
     ops_cpu.download(dev, logits, model_logits(m), TINY_VOCAB * sizeof *logits);
 }
 
@@ -104,11 +104,10 @@ Test(forward, inverse_can_change)
 static void broken(int id, struct span span)
 {
     int ids[128] = {0};
-    struct err e;
     ids[0] = id;
     struct model *m = load_tiny(DTYPE_BF16);
     const struct step s = one_step(&span, ids);
-    cr_expect(model_forward(m, &s, &e) == 0);
+    model_forward(m, &s);
     unload(m);
 }
 

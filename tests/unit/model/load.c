@@ -59,11 +59,11 @@ static void run(struct model *m, float *logits)
 {
     int ids[20], pages[1] = {0}, row = 19;
     const struct span span = {.t = 20, .slot = 1};
-    struct err e;
     for (int i = 0; i < 20; i++)
         ids[i] = (i * 11 + 3) % TINY_VOCAB;
     const struct step s = {.ids = ids,
                            .batch = {.spans = &span,
+                                     .host_spans = &span,
                                      .n_spans = 1,
                                      .t = 20,
                                      .t_prefill = 20,
@@ -71,7 +71,7 @@ static void run(struct model *m, float *logits)
                                      .pages_max = 1},
                            .rows = &row,
                            .n_rows = 1};
-    cr_assert(!model_forward(m, &s, &e), "%s", e.text);
+    model_forward(m, &s);
     ops_cpu.download(device(), logits, model_logits(m), TINY_VOCAB * sizeof *logits);
 }
 
