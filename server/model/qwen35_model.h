@@ -133,10 +133,9 @@ void layer_mlp(struct model *m, const struct layer *layer, const struct batch *b
 static inline void project(struct model *m, void *y, const void *x, const struct weight *w,
                            const struct batch *b)
 {
-    m->ops->linear(
-        m->dev,
-        &(struct linear_args){
-            .y = {y}, .x = x, .w = {*w}, .n = 1, .t = b->t, .t_gemm = b->t_prefill});
+    m->ops->linear(m->dev,
+                   &(struct linear_args){
+                       .y = {y}, .x = x, .w = {*w}, .n = 1, .t = b->t, .t_gemm = b->t_prefill});
 }
 
 #endif
