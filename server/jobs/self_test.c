@@ -346,8 +346,11 @@ static int by_size(const void *a, const void *b)
 
 static json_t *column(const char *name, const char *title, const char *unit, int digits)
 {
-    return json_pack("{s:s, s:s, s:s*, s:s, s:i*}", "name", name, "title", title, "unit", unit,
-                     "kind", digits ? "number" : "text", "digits", digits);
+    json_t *c = json_pack("{s:s, s:s, s:s*, s:s}", "name", name, "title", title, "unit", unit,
+                          "kind", digits ? "number" : "text");
+    if (digits)
+        json_object_set_new(c, "digits", json_integer(digits));
+    return c;
 }
 
 static json_t *make_table(struct tally *tallies)
