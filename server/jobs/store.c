@@ -168,7 +168,7 @@ static int end(struct store *s, int failed, struct err *e)
     if (failed && !sqlite3_get_autocommit(s->db))
         (void)run(s, NULL, "ROLLBACK", "");
     pthread_mutex_unlock(&s->lock);
-    return failed;
+    return failed ? -1 : 0;
 }
 
 // --- opening --------------------------------------------------------------------------------
