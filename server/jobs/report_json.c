@@ -33,12 +33,17 @@ static bool fits_line(const json_t *v)
 
 static void write_plain(struct buf *out, const json_t *v)
 {
+    size_t from = out->n;
     if (json_is_string(v))
         json_quote(out, json_string_value(v), json_string_length(v));
     else if (!v || json_is_null(v))
         buf_str(out, "null");
     else
         value_raw(out, v);
+    // A real number stays one when it is read again.
+    if (json_is_real(v) && out->n && !memchr(out->data + from, '.', out->n - from) &&
+        !memchr(out->data + from, 'e', out->n - from))
+        buf_str(out, ".0");
 }
 
 static void new_line(struct buf *out, bool one_line, int depth)
