@@ -8,6 +8,7 @@
 #include "parts.h"
 
 const struct route API_ROUTES[] = {
+    {"GET", "/", page_handle, true},
     {"POST", "/v1/completions", completions_handle, false},
     {"POST", "/v1/chat/completions", chat_handle, false},
     {"GET", "/v1/models", models_list, false},
