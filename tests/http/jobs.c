@@ -172,6 +172,95 @@ Test(jobs, list_pages_newest_first)
     cr_assert(status == 200);
 }
 
+static const struct {
+    const char *query, *accept, *type, *begins;
+} FORMATS[] = {
+    {"", "", "application/json", "{"},
+    {"?format=json", "Accept: text/html\r\n", "application/json", "{"},
+    {"?format=md", "", "text/markdown", "## "},
+    {"", "Accept: text/markdown\r\n", "text/markdown", "## "},
+    {"?format=csv", "", "text/csv", "table,"},
+    {"", "Accept: text/csv, */*\r\n", "text/csv", "table,"},
+    {"?format=html&download=1", "", "text/html", "<!"},
+    {"", "Accept: text/html,application/xhtml+xml\r\n", "text/html", "<!"},
+    {"", "Accept: application/json\r\n", "application/json", "{"},
+};
+
+Test(jobs, results_in_four_formats)
+{
+    struct answer a = {0};
+    char id[64], path[128];
+    job_submit(server.port, SHORT, id);
+    json_decref(job_end(server.port, id, "succeeded"));
+    for (size_t i = 0; i < sizeof FORMATS / sizeof *FORMATS; i++) {
+        snprintf(path, sizeof path, "/v1/jobs/%s/result%s", id, FORMATS[i].query);
+        client_once(&a, server.port, "GET", path, FORMATS[i].accept, NULL);
+        cr_expect(a.status == 200, "%s %s: %d", path, FORMATS[i].accept, a.status);
+        const char *type = answer_header(&a, "Content-Type");
+        cr_expect(!strncmp(type, FORMATS[i].type, strlen(FORMATS[i].type)), "%s: %s", path, type);
+        cr_expect(!strncmp(a.body.data, FORMATS[i].begins, strlen(FORMATS[i].begins)), "%s: %.40s",
+                  path, a.body.data);
+        cr_expect(answer_has(&a, "substitution/fp32"), "%s", path);
+        cr_expect(answer_header_is(&a, "X-Verdict", "pass"));
+        const char *disposition = answer_header(&a, "Content-Disposition");
+        bool json = a.body.data[0] == '{', html = a.body.data[0] == '<';
+        cr_expect(json || (disposition && strstr(disposition, id)), "%s", path);
+        cr_expect(!html || answer_header(&a, "Content-Security-Policy"), "a report may not run");
+        cr_expect(!strstr(path, "download") || !strncmp(disposition, "attachment", 10));
+    }
+    answer_fini(&a);
+}
+
+// self_test measures medians without intervals, so there is nothing to compare; that is said.
+Test(jobs, compare)
+{
+    char a[64], b[64], path[192];
+    int status;
+    job_submit(server.port, SHORT, a);
+    job_submit(server.port, SHORT, b);
+    json_decref(job_end(server.port, b, "succeeded"));
+    snprintf(path, sizeof path, "/v1/jobs/%s/compare?with=%s", a, b);
+    json_t *v = call(&status, "POST", path, "", "{}");
+    cr_assert(status == 400 && strstr(job_text(v, "error.message"), "can be compared"));
+    json_decref(v);
+    snprintf(path, sizeof path, "/v1/jobs/%s/compare?with=%s&tolerance=x", a, b);
+    v = call(&status, "POST", path, "", "{}");
+    cr_assert(status == 400);
+    cr_assert_str_eq(job_text(v, "error.param"), "tolerance");
+    json_decref(v);
+    snprintf(path, sizeof path, "/v1/jobs/%s/compare", a);
+    v = call(&status, "POST", path, "", "{}");
+    cr_assert(status == 400);
+    cr_assert_str_eq(job_text(v, "error.param"), "with");
+    json_decref(v);
+}
+
+Test(jobs, artifacts)
+{
+    char id[64];
+    int status;
+    job_submit(server.port, SHORT, id);
+    json_decref(job_end(server.port, id, "succeeded"));
+    json_t *list = call_job(&status, "GET", id, "/artifacts");
+    cr_assert(status == 200 && json_array_size(json_object_get(list, "data")) == 1);
+    cr_assert_str_eq(job_text(list, "data.0.name"), "samples.jsonl");
+    struct answer a = {0};
+    client_once(&a, server.port, "GET", job_text(list, "data.0.url"), "", NULL);
+    cr_assert(a.status == 200);
+    cr_assert(answer_header_is(&a, "Content-Type", "application/x-ndjson"));
+    cr_assert(answer_header_is(&a, "X-Checksum-SHA256", job_text(list, "data.0.sha256")));
+    cr_assert(strstr(answer_header(&a, "Content-Disposition"), "samples.jsonl"));
+    cr_assert((size_t)json_integer_value(job_at(list, "data.0.bytes")) == a.body.n);
+    size_t lines = 0;
+    for (size_t i = 0; i < a.body.n; i++)
+        lines += a.body.data[i] == '\n';
+    cr_assert(lines == 6, "%zu lines", lines);
+    json_decref(list);
+    json_decref(call_job(&status, "GET", id, "/artifacts/none"));
+    cr_assert(status == 404);
+    answer_fini(&a);
+}
+
 // --- events ---------------------------------------------------------------------------------
 
 // Read a stream to its end from after; returns how many events, the numbers must grow.
