@@ -11,6 +11,7 @@
 
 #include "engine.h"
 #include "handler.h"
+#include "jobs.h"
 #include "tokenizer.h"
 
 // What handlers know of the model. Does not change once the server is ready.
@@ -33,6 +34,7 @@ struct api_server {
     int max_tokens_default; // of a chat answer
     bool any_model;         // the field "model" is not looked at
     bool thinking_by_default;
+    struct jobs *jobs; // for the paths of jobs; outlives the HTTP room
 
     struct api_model model; // set before ready
     atomic_bool ready;
