@@ -315,7 +315,7 @@ static void draw_axes_plot(struct canvas *c)
     scale_fit(&a.x, &x, p->x.log, false, X_TICKS);
     scale_fit(&a.y, &y, p->y.log, false, Y_TICKS);
     c->left = 12 + CANVAS_LETTER * widest_label(&a.y);
-    c->right = CANVAS_WIDTH - 20;
+    c->right = CANVAS_WIDTH - 26;
     c->top = 28;
     c->bottom = c->height - 46;
     a.x.from = c->left;

@@ -41,7 +41,7 @@ static void write_list(struct buf *out, const struct report_list *list, const ch
 // A wide table scrolls inside its own box, which the keyboard can reach.
 static void begin_table(struct buf *out, const char *caption)
 {
-    buf_str(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"");
+    buf_str(out, "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"");
     write_text(out, caption);
     buf_str(out, "\"><table>\n<caption>");
     write_text(out, caption);
@@ -219,10 +219,11 @@ static void write_begin(struct report_doc *d, struct buf *out)
     buf_str(out, "</style>\n</head>\n<body>\n<main>\n");
 }
 
+// environment.object.field, or environment.object where that is the text itself.
 static const char *environment_text(struct report_doc *d, const char *object, const char *field)
 {
     const json_t *v = json_object_get(d->environment, object);
-    return report_doc_text(d, field ? json_object_get(v, field) : v);
+    return report_doc_text(d, json_is_object(v) ? json_object_get(v, field) : v);
 }
 
 // "kernel_benchmark · bundled · NVIDIA H200 · deltaserve 0.1.0 (commit)".
@@ -232,8 +233,8 @@ static void write_origin(struct report_doc *d, struct buf *out)
         d->type,
         environment_text(d, "model", "id"),
         environment_text(d, "device", "name"),
-        environment_text(d, "version", NULL),
-        environment_text(d, "commit", NULL),
+        environment_text(d, "version", "version"),
+        environment_text(d, "commit", "commit"),
     };
     bool any = false;
     buf_str(out, "<p class=\"origin\">");
