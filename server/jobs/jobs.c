@@ -134,7 +134,8 @@ static void store_end(struct job_run *run, const char *result)
     fail_with(&run->job, &e);
     run->job.version++;
     jobs_notify(j, run->job.id);
-    while (store_put(j->store, &run->job, "state", NULL, &e) && !atomic_load(&j->stopping)) {
+    while (store_put(j->store, &run->job, "state", NULL, &e) && e.code != ERR_NOT_FOUND &&
+           !atomic_load(&j->stopping)) {
         log_event(LOG_WARN, "job_not_stored", "id=%s text=\"%s\"", run->job.id, e.text);
         pause_ms(j, RETRY_MS);
     }
@@ -437,7 +438,7 @@ int jobs_delete(struct jobs *j, const char *id, bool *removed, struct err *e)
     pthread_mutex_lock(&j->lock);
     int failed = get(j, id, &job, e);
     if (!failed) {
-        *removed = !(j->current && !strcmp(j->current->job.id, id));
+        *removed = job.status == JOB_QUEUED || job_is_final(job.status);
         job_fini(&job);
         failed = *removed ? store_delete(j->store, id, e) : cancel(j, id, &job, e);
         if (!failed && !*removed)

@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "buf.h"
 #include "clock.h"
+#include "job.h"
 #include "job_type.h"
 #include "json.h"
 #include "mem.h"
@@ -24,7 +26,7 @@ enum {
     VOCAB = 1024,    // of logprobs
     LOGITS_ROWS = 4, //
     TOP_N = 5,
-    TIMES_MAX = 4096, // of one case
+    KEPT_MAX = 4096, // samples of one case that are told and kept; the rest only count
     SECONDS_MAX = 3600,
 };
 
@@ -270,9 +272,9 @@ static const struct test_case TESTS[] = {
 enum { N_TESTS = sizeof TESTS / sizeof *TESTS };
 
 struct tally {
-    int n, n_times;
+    int n, n_kept;
     double error;
-    double us[TIMES_MAX];
+    double us[KEPT_MAX];
 };
 
 static json_t *schema(const struct job_node *node)
@@ -323,18 +325,23 @@ static int run_draw(void *ud, const struct ops *ops, struct dev *dev, struct mod
     return d->test->run(d, ops, dev, e);
 }
 
-static int take_sample(struct job_run *run, int i, struct tally *t, struct err *e)
+// lines: every sample so far, one JSON object a line.
+static int take_sample(struct job_run *run, int i, struct tally *t, struct buf *lines,
+                       struct err *e)
 {
     struct draw d = {.test = &TESTS[i], .random = (uint64_t)t->n * N_TESTS + (uint64_t)i};
     if (job_run_device(run, run_draw, &d, NULL, e))
         return -1;
     raise_to(&t->error, d.error);
-    if (t->n_times < TIMES_MAX)
-        t->us[t->n_times++] = d.us;
-    t->n++;
-    job_run_sample(run, json_pack("{s:s, s:s, s:i, s:f, s:f, s:b}", "op", d.test->op, "setting",
-                                  d.test->setting, "sample", t->n, "error", fmin(d.error, 1e300),
-                                  "us", d.us, "pass", d.error <= d.test->limit));
+    if (t->n++ >= KEPT_MAX)
+        return 0;
+    t->us[t->n_kept++] = d.us;
+    json_t *sample = json_pack("{s:s, s:s, s:i, s:f, s:f, s:b}", "op", d.test->op, "setting",
+                               d.test->setting, "sample", t->n, "error", fmin(d.error, 1e300), "us",
+                               d.us, "pass", d.error <= d.test->limit);
+    job_write(lines, sample);
+    buf_str(lines, "\n");
+    job_run_sample(run, sample);
     return 0;
 }
 
@@ -363,10 +370,10 @@ static json_t *make_table(struct tally *tallies)
     json_t *rows = json_array(), *states = json_array();
     for (int i = 0; i < N_TESTS; i++) {
         struct tally *t = &tallies[i];
-        qsort(t->us, (size_t)t->n_times, sizeof *t->us, by_size);
+        qsort(t->us, (size_t)t->n_kept, sizeof *t->us, by_size);
         json_array_append_new(rows, json_pack("[s, s, i, f, f, f]", TESTS[i].op, TESTS[i].setting,
                                               t->n, fmin(t->error, 1e300), TESTS[i].limit,
-                                              t->us[t->n_times / 2]));
+                                              t->us[t->n_kept / 2]));
         json_array_append_new(states, json_string(t->error <= TESTS[i].limit ? "ok" : "failed"));
     }
     return json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", "rows", "title",
@@ -405,6 +412,7 @@ static json_t *work(struct job_run *run, const json_t *expanded, struct err *e)
     const double seconds = json_number_value(json_object_get(expanded, "seconds"));
     const int64_t begun_ns = clock_ns();
     struct tally *tallies = mem_zero(N_TESTS, sizeof *tallies);
+    struct buf lines = {0};
     json_t *result = NULL;
     double passed = 0;
     for (int i = 0; i < N_TESTS || passed < seconds; i++) {
@@ -412,14 +420,16 @@ static json_t *work(struct job_run *run, const json_t *expanded, struct err *e)
             err_set(e, ERR_CANCELLED, "stopped after %d samples", i);
             goto out;
         }
-        if (take_sample(run, i % N_TESTS, &tallies[i % N_TESTS], e))
+        if (take_sample(run, i % N_TESTS, &tallies[i % N_TESTS], &lines, e))
             goto out;
         passed = clock_ms_between(begun_ns, clock_ns()) / 1e3;
         job_run_progress(run, fmin(passed, seconds), seconds, "seconds", "testing",
                          TESTS[i % N_TESTS].op);
     }
-    result = make_result(run, tallies);
+    if (job_run_artifact(run, "samples.jsonl", "application/x-ndjson", lines.data, lines.n, e) == 0)
+        result = make_result(run, tallies);
 out:
+    buf_fini(&lines);
     mem_free(tallies);
     return result;
 }

@@ -16,7 +16,8 @@ enum {
     APPLICATION_ID = 0x64734A62, // "dsJb", in the file's header
     SCHEMA_VERSION = 1,
     PAGE_BYTES = 4096,
-    PAGES_MIN = 32, // an empty store has a dozen
+    PAGES_MIN = 32,   // an empty store has a dozen
+    PAGES_SPARE = 16, // beyond the limit, to note how a job ended that filled the store
     STORED_DEPTH_MAX = 128,
 };
 
@@ -167,7 +168,7 @@ static int end(struct store *s, int failed, struct err *e)
     if (failed && !sqlite3_get_autocommit(s->db))
         (void)run(s, NULL, "ROLLBACK", "");
     pthread_mutex_unlock(&s->lock);
-    return failed;
+    return failed ? -1 : 0;
 }
 
 // --- opening --------------------------------------------------------------------------------
@@ -179,6 +180,15 @@ static int refuse(const struct store *s, struct err *e, const char *why)
                    s->options.path, why);
 }
 
+static int limit_pages(struct store *s, int spare, struct err *e)
+{
+    char sql[64];
+    int64_t pages = s->options.bytes_max / PAGE_BYTES;
+    snprintf(sql, sizeof sql, "PRAGMA max_page_count = %lld",
+             (long long)(pages > PAGES_MIN ? pages : PAGES_MIN) + spare);
+    return run(s, e, sql, "");
+}
+
 // Lock the file for this process before anything of it is believed. In this order: without shared
 // memory beside the file, as one process alone uses it; a read takes the lock for good.
 static int settle(struct store *s, struct err *e)
@@ -188,15 +198,11 @@ static int settle(struct store *s, struct err *e)
         "PRAGMA journal_mode = WAL",          "PRAGMA synchronous = NORMAL",
         "PRAGMA foreign_keys = ON",           "PRAGMA temp_store = MEMORY",
         "PRAGMA journal_size_limit = 4194304"};
-    char sql[64];
-    int64_t pages = s->options.bytes_max / PAGE_BYTES;
     struct err why = {0};
     for (size_t i = 0; i < sizeof PRAGMAS / sizeof *PRAGMAS; i++)
         if (run(s, &why, PRAGMAS[i], ""))
             return -1;
-    snprintf(sql, sizeof sql, "PRAGMA max_page_count = %lld",
-             (long long)(pages > PAGES_MIN ? pages : PAGES_MIN));
-    if (run(s, e, sql, "") || run(s, e, "BEGIN EXCLUSIVE", ""))
+    if (limit_pages(s, 0, e) || run(s, e, "BEGIN EXCLUSIVE", ""))
         return -1;
     return run(s, e, "COMMIT", "");
 }
@@ -438,7 +444,13 @@ int store_put(struct store *s, struct job *j, const char *event, const char *res
 {
     if (j->finished_ms && s->options.keep_ms)
         j->expires_ms = j->finished_ms + s->options.keep_ms;
-    int failed = end(s, begin(s, e) || put(s, j, event, result, e), e);
+    int failed = begin(s, e);
+    if (!failed && j->finished_ms && !result)
+        failed = limit_pages(s, PAGES_SPARE, e);
+    failed = end(s, failed || put(s, j, event, result, e), e);
+    pthread_mutex_lock(&s->lock);
+    (void)limit_pages(s, 0, NULL);
+    pthread_mutex_unlock(&s->lock);
     if (!failed)
         j->version++;
     return failed;
@@ -565,12 +577,16 @@ static int64_t bytes_used(struct store *s)
     return (number(s, "PRAGMA page_count") - number(s, "PRAGMA freelist_count")) * PAGE_BYTES;
 }
 
-// A quarter of the room is for what comes next.
+// A quarter of the room is for what comes next. The newest is spared: whoever waits for a job that
+// filled the store would not find it.
 static int make_room(struct store *s, struct err *e)
 {
     const int64_t most = s->options.bytes_max - s->options.bytes_max / 4;
     for (int deleted = 1; deleted && bytes_used(s) > most;) {
-        if (run(s, e, "DELETE FROM job WHERE id = (SELECT min(id) FROM job WHERE finished_ms > 0)",
+        if (run(s, e,
+                "DELETE FROM job WHERE id = (SELECT id FROM job WHERE finished_ms > 0 "
+                "ORDER BY finished_ms, id LIMIT 1) AND "
+                "(SELECT count(*) FROM job WHERE finished_ms > 0) > 1",
                 ""))
             return -1;
         deleted = sqlite3_changes(s->db);

@@ -66,7 +66,8 @@ int store_delete(struct store *s, const char *id, struct err *e) MUST_USE; // ER
 // Jobs that ran when the last server ended become failed, code "server_restarted".
 int store_recover(struct store *s, struct err *e) MUST_USE;
 
-// Remove what is kept no longer, expire what waited too long. Never fails for want of room.
+// Remove what is kept no longer, and the oldest while more than three quarters of bytes_max are used;
+// expire what waited too long. Never fails for want of room.
 void store_retain(struct store *s);
 
 // --- events ---------------------------------------------------------------------------------
