@@ -315,6 +315,18 @@ static int read_filter(const struct request *q, struct store_filter *f, struct e
     return 0;
 }
 
+// The running one may be ahead of the store.
+static json_t *list_entry(struct api_server *s, const struct job *stored)
+{
+    struct job j;
+    struct err e;
+    if (jobs_get(s->jobs, stored->id, &j, &e))
+        job_copy(&j, stored); // deleted meanwhile
+    json_t *o = job_json(&j, store_position(jobs_store(s->jobs), &j));
+    job_fini(&j);
+    return o;
+}
+
 int jobs_list(void *server, struct request *q, struct reply *r, struct err *e)
 {
     struct api_server *s = server;
@@ -327,7 +339,7 @@ int jobs_list(void *server, struct request *q, struct reply *r, struct err *e)
         return -1;
     json_t *data = json_array();
     for (int i = 0; i < n; i++)
-        json_array_append_new(data, job_json(&jobs[i], store_position(store, &jobs[i])));
+        json_array_append_new(data, list_entry(s, &jobs[i]));
     json_t *list =
         json_pack("{s:s, s:o, s:b, s:s?, s:s?}", "object", "list", "data", data, "has_more", more,
                   "first_id", n ? jobs[0].id : NULL, "last_id", n ? jobs[n - 1].id : NULL);

@@ -360,25 +360,45 @@ static json_t *column(const char *name, const char *title, const char *unit, int
     return c;
 }
 
+// Median with its 95 % interval by order statistics: the ranks n / 2 +- 1.96 sqrt(n) / 2.
+struct median {
+    double value, low, high;
+};
+
+static struct median find_median(struct tally *t)
+{
+    const int n = t->n_kept;
+    const double reach = 0.98 * sqrt(n);
+    qsort(t->us, (size_t)n, sizeof *t->us, by_size);
+    return (struct median){.value = t->us[n / 2],
+                           .low = t->us[(int)fmax(floor(n / 2.0 - reach), 0)],
+                           .high = t->us[(int)fmin(ceil(n / 2.0 + reach), n - 1)]};
+}
+
+static json_t *make_columns(void)
+{
+    return json_pack("[o, o, o, o, o, o, o, o]", column("op", "operation", NULL, 0),
+                     column("setting", "setting", NULL, 0), column("samples", "samples", NULL, 6),
+                     column("error", "largest error", NULL, 3), column("limit", "limit", NULL, 3),
+                     column("median_us", "median", "us", 4),
+                     column("ci_low_us", "95 % from", "us", 4),
+                     column("ci_high_us", "95 % to", "us", 4));
+}
+
 static json_t *make_table(struct tally *tallies)
 {
-    json_t *columns =
-        json_pack("[o, o, o, o, o, o]", column("op", "operation", NULL, 0),
-                  column("setting", "setting", NULL, 0), column("samples", "samples", NULL, 6),
-                  column("error", "largest error", NULL, 3), column("limit", "limit", NULL, 3),
-                  column("median_us", "median", "us", 4));
     json_t *rows = json_array(), *states = json_array();
     for (int i = 0; i < N_TESTS; i++) {
         struct tally *t = &tallies[i];
-        qsort(t->us, (size_t)t->n_kept, sizeof *t->us, by_size);
-        json_array_append_new(rows, json_pack("[s, s, i, f, f, f]", TESTS[i].op, TESTS[i].setting,
-                                              t->n, fmin(t->error, 1e300), TESTS[i].limit,
-                                              t->us[t->n_kept / 2]));
+        struct median m = find_median(t);
+        json_array_append_new(rows, json_pack("[s, s, i, f, f, f, f, f]", TESTS[i].op,
+                                              TESTS[i].setting, t->n, fmin(t->error, 1e300),
+                                              TESTS[i].limit, m.value, m.low, m.high));
         json_array_append_new(states, json_string(t->error <= TESTS[i].limit ? "ok" : "failed"));
     }
     return json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", "rows", "title",
-                     "operations against their definitions", "columns", columns, "rows", rows,
-                     "row_states", states);
+                     "operations against their definitions", "columns", make_columns(), "rows",
+                     rows, "row_states", states);
 }
 
 static json_t *make_result(struct job_run *run, struct tally *tallies)
