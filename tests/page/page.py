@@ -143,7 +143,7 @@ def test_completion_streams():
     facts = browser.js("return document.querySelector('#ask-log article:last-child p').textContent")
     assert "tokens, first after" in facts, facts
     assert text("announce") == "The answer is complete."
-    browser.shot("ask_wide_light")
+    browser.shot("ask_answer_wide_light")
 
 
 def test_chat_goes_on():
@@ -331,7 +331,7 @@ def test_list_moves_and_filters():
     row = ("[...document.querySelectorAll('#jobs-list li')].find((li) => "
            "li.innerText.includes('watched'))")
     browser.until(f"return {row}?.querySelector('progress')", "its progress")
-    browser.shot("jobs_wide_light")
+    browser.shot("jobs_running_wide_light")
     browser.until(f"return {row}?.innerText.includes('succeeded')", "its end without a reload")
     browser.js("const s = document.getElementById('jobs-status'); s.value = 'cancelled'; s.onchange()")
     browser.until(f"return !{row}", "the filter")

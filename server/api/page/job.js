@@ -1,6 +1,6 @@
 // job.js - one job: its progress as it comes, then its report; and the comparison of two.
 const job = { job: null, stop: null, samples: [], nSamples: 0, drawing: 0 };
-const FORMATS = [["html", "Report, one file"], ["md", "Markdown"], ["csv", "CSV"], ["json", "JSON"]];
+const FORMATS = [["html", "HTML"], ["md", "Markdown"], ["csv", "CSV"], ["json", "JSON"]];
 const LOG_MAX = 200, SAMPLES_SHOWN = 8;
 
 // The report is a document of its own in a frame in which no script runs; same-origin only lets this
@@ -18,8 +18,10 @@ function reportFrame(html, title) {
 
 function downloadButtons(method, path, name) {
   const join = path.includes("?") ? "&" : "?";
-  return FORMATS.map(([format, title]) => make("button", { type: "button", textContent: title,
+  const buttons = FORMATS.map(([format, title]) => make("button", { type: "button", textContent: title,
+    "aria-label": `Download as ${title}`,
     onclick: guarded(() => download(method, `${path}${join}format=${format}`, `${name}.${format}`)) }));
+  return [make("span", { className: "hint", textContent: "Download" }), ...buttons];
 }
 
 async function showReport(id) {

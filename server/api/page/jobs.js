@@ -19,7 +19,8 @@ function progressText(job) {
 }
 
 function jobWhen(job) {
-  const took = job.started_at && job.finished_at ? `, took ${duration(job.finished_at - job.started_at)}` : "";
+  const seconds = job.usage?.wall_seconds;
+  const took = isFinal(job) && seconds ? `, took ${duration(seconds)}` : "";
   return `${job.name ? `${words(job.type)}, ` : ""}${clockTime(job.created_at)}${took}`;
 }
 

@@ -19,19 +19,32 @@ static void check_status(struct rig *r, const char *method, const char *path, co
     call_end(&c);
 }
 
+// Records of jobs are read and cancelled without the model; tests/http/jobs.c has them.
+static bool is_record(const char *path)
+{
+    return !strncmp(path, "/v1/jobs/", 9) || !strcmp(path, "/v1/jobs");
+}
+
 Test(paths, loading)
 {
     struct rig r = {.server = {.model_id = "m", .version = "1", .commit = "c", .device = "d"}};
+    const struct jobs_options o = {.store = {.path = ":memory:", .bytes_max = 1 << 20}};
+    struct err e = {0};
     struct call c;
+    r.server.jobs = jobs_open(&o, &e);
+    cr_assert(ne(ptr, r.server.jobs, NULL), "%s", e.text);
     for (int i = 0; i < API_ROUTES_N; i++) {
         const char *path = API_ROUTES[i].path;
         bool open = !strcmp(path, "/") || !strcmp(path, "/livez") || !strcmp(path, "/version") ||
                     !strcmp(path, "/metrics");
+        if (is_record(path))
+            continue;
         call_run(&c, &r, API_ROUTES[i].method,
                  !strcmp(path, "/v1/models/*") ? "/v1/models/m" : path, "{}");
         cr_assert(eq(int, c.status, open ? 200 : 503), "%s", path);
         call_end(&c);
     }
+    jobs_close(r.server.jobs);
 }
 
 Test(paths, only_probes_and_the_page_are_open)
