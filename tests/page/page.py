@@ -357,8 +357,6 @@ def test_compare_two():
     driver.find_element(By.ID, "jobs-compare").click()
     browser.until("return location.hash.startsWith('#compare/')", "the comparison")
     assert location() == f"#compare/{ids[0]}/{ids[1]}", "the older one is the base"
-    if "kernel_benchmark" not in TYPES:
-        return
     findings = report_js("return d.querySelector('tbody').innerText")
     assert any(word in findings for word in ("SAME", "FASTER", "SLOWER", "AMBIGUOUS")), findings
     browser.shot("compare_wide_light")

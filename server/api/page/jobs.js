@@ -5,7 +5,7 @@ const isFinal = (job) => FINAL.includes(job.status);
 const jobTitle = (job) => job.name || words(job.type);
 
 function pill(job) {
-  const word = job.verdict ? `${job.status}, verdict ${job.verdict}` : job.status;
+  const word = job.verdict ? `${job.status}: ${job.verdict}` : job.status;
   return make("span", { className: `pill ${job.verdict === "fail" ? "fail" : job.status}`, textContent: word });
 }
 
