@@ -129,16 +129,40 @@ static void write_table(struct report_doc *d, struct buf *out, const struct repo
 
 // --- plots ----------------------------------------------------------------------------------
 
+// Bytes of the words with which all names of the series begin, if that is worth saying once.
+static size_t common_words(const struct plot *p)
+{
+    enum { WORTH = 8 };
+    size_t common = 0;
+    const char *first = p->n_series > 1 ? p->series[0].name : "";
+    for (size_t n = 1; first[n - 1]; n++) {
+        bool all = first[n - 1] == ' ';
+        for (int i = 1; all && i < p->n_series; i++)
+            all = !strncmp(p->series[i].name, first, n);
+        common = all ? n : common;
+    }
+    return common < WORTH ? 0 : common;
+}
+
 static void write_key(struct buf *out, const struct plot *p, int id)
 {
+    size_t common = common_words(p);
     bool alone = p->n_series == 1 && p->n_lines == 0 && !*p->series[0].name;
     if (p->n_series + p->n_lines == 0 || alone)
         return;
+    if (common) {
+        struct buf words = {0};
+        buf_add(&words, p->series[0].name, common);
+        buf_str(out, "<p class=\"unit\">");
+        write_text(out, words.data);
+        buf_str(out, "…</p>\n");
+        buf_fini(&words);
+    }
     buf_str(out, "<ul class=\"legend\">\n");
     for (int i = 0; i < p->n_series + p->n_lines; i++) {
         bool line = i >= p->n_series;
         int index = line ? PLOT_SERIES_MAX + i - p->n_series : i;
-        const char *name = line ? p->lines[i - p->n_series].name : p->series[i].name;
+        const char *name = line ? p->lines[i - p->n_series].name : p->series[i].name + common;
         buf_str(out, "<li>");
         plot_key_svg(out, p, id, index);
         write_text(out, *name ? name : "unnamed");

@@ -68,7 +68,9 @@ const char *value_cell(struct report_doc *d, const json_t *v, const struct repor
     if (json_is_string(v))
         return report_doc_text(d, v);
     struct buf b = {0};
-    if (json_is_real(v))
+    if (json_is_real(v) && c->whole)
+        buf_format(&b, "%.0f", json_real_value(v));
+    else if (json_is_real(v))
         value_rounded(&b, json_real_value(v), c->digits);
     else
         value_raw(&b, v);
