@@ -23,10 +23,10 @@ void job_fini(struct job *j)
 void job_copy(struct job *out, const struct job *j)
 {
     *out = *j;
-    json_t *const shared[] = {j->name,     j->metadata, j->spec,  j->environment,
-                              j->progress, j->error,    j->usage, j->verdict};
-    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
-        json_incref(shared[i]);
+    json_t **const owned[] = {&out->name,     &out->metadata, &out->spec,  &out->environment,
+                              &out->progress, &out->error,    &out->usage, &out->verdict};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        *owned[i] = json_deep_copy(*owned[i]); // NULL for NULL
 }
 
 static const char *const NAMES[] = {

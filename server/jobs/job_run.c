@@ -13,7 +13,7 @@
 enum {
     PROGRESS_MS = 100,       // between two progress events of one stage
     HOLD_MS = 50,            // clients stay held this long for the next sample of an exclusive job
-    BYTES_MAX = 64 << 20,    // of all that a job leaves while it runs
+    BYTES_MAX = 32 << 20,    // of all that a job leaves while it runs
     LOG_BYTES_MAX = 1000,    // of one line
     ARTIFACT_NAME_MAX = 100, // bytes
 };

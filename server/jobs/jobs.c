@@ -16,7 +16,7 @@
 enum {
     RETAIN_MS = 60000, // between two looks at what is kept no longer
     RETRY_MS = 1000,   // between two tries to store how a job ended
-    RESULT_BYTES_MAX = 64 << 20,
+    RESULT_BYTES_MAX = 16 << 20,
 };
 
 // --- being told -----------------------------------------------------------------------------
@@ -88,12 +88,10 @@ static void decide(struct job_run *run, const json_t *result, const struct err *
     } else {
         fail_with(job, e);
     }
-    json_decref(job->usage);
-    job->usage = job_run_usage(run);
 }
 
-// The result's text with what is known of the job beside it, or NULL. Lock held.
-static char *write_result(struct job_run *run, json_t *result)
+// The result's text with what is known of the job beside it, or NULL. Reads only what nobody changes.
+static char *write_result(struct job_run *run, json_t *result, json_t *usage)
 {
     if (!result || run->broken.code != ERR_OK)
         return NULL;
@@ -102,12 +100,19 @@ static char *write_result(struct job_run *run, json_t *result)
                         json_pack("{s:s, s:I, s:I, s:O?, s:O, s:O?, s:O?, s:b}", "id", job->id,
                                   "created_at", (json_int_t)(job->created_ms / 1000), "started_at",
                                   (json_int_t)(job->started_ms / 1000), "name", job->name, "spec",
-                                  job->spec, "metadata", job->metadata, "usage", job->usage,
-                                  "contended", run->n_contended > 0));
-    return job_dump(result);
+                                  job->spec, "metadata", job->metadata, "usage", usage, "contended",
+                                  run->n_contended > 0));
+    char *text = job_dump(result);
+    if (strlen(text) <= RESULT_BYTES_MAX)
+        return text;
+    err_set(&run->broken, ERR_TOO_LARGE, "the result has more than %d MiB; ask for less",
+            RESULT_BYTES_MAX >> 20);
+    mem_free(text);
+    return NULL;
 }
 
-static void pause_ms(struct jobs *j, int ms)
+// Sleep for ms, or until something changes. Lock held.
+static void sleep_until_change(struct jobs *j, int ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -137,28 +142,33 @@ static void store_end(struct job_run *run, const char *result)
     while (store_put(j->store, &run->job, "state", NULL, &e) && e.code != ERR_NOT_FOUND &&
            !atomic_load(&j->stopping)) {
         log_event(LOG_WARN, "job_not_stored", "id=%s text=\"%s\"", run->job.id, e.text);
-        pause_ms(j, RETRY_MS);
+        sleep_until_change(j, RETRY_MS);
     }
 }
 
 // --- the job thread -------------------------------------------------------------------------
 
+static void count_end(enum job_status status)
+{
+    stats_set(STATS_JOBS_RUNNING, 0);
+    stats_add(status == JOB_SUCCEEDED   ? STATS_JOBS_SUCCEEDED
+              : status == JOB_CANCELLED ? STATS_JOBS_CANCELLED
+                                        : STATS_JOBS_FAILED,
+              1);
+}
+
 static void end_run(struct job_run *run, json_t *result, const struct err *e)
 {
     struct jobs *j = run->jobs;
+    json_t *usage = job_run_usage(run);
+    char *text = write_result(run, result, usage); // may take a while: without the lock
     pthread_mutex_lock(&j->lock);
+    json_decref(run->job.usage);
+    run->job.usage = usage;
     decide(run, result, e);
-    char *text = write_result(run, result);
-    if (text && strlen(text) > RESULT_BYTES_MAX) {
-        struct err large;
-        err_set(&large, ERR_TOO_LARGE, "the result has more than %d MiB; ask for less",
-                RESULT_BYTES_MAX >> 20);
-        fail_with(&run->job, &large);
-        mem_free(text);
-        text = NULL;
-    }
     store_end(run, text);
     j->current = NULL;
+    count_end(run->job.status);
     log_event(LOG_INFO, "job", "id=%s type=%s status=%s seconds=%.1f", run->job.id, run->job.type,
               job_status_name(run->job.status),
               (double)(run->job.finished_ms - run->job.started_ms) / 1e3);
@@ -189,8 +199,13 @@ static bool take_next(struct jobs *j, struct job_run *run)
 {
     struct err e = {0};
     struct job job;
-    if (store_next(j->store, &job, &e))
+    if (store_next(j->store, &job, &e)) {
+        if (e.code != ERR_NOT_FOUND) {
+            log_event(LOG_ERROR, "jobs_not_read", "text=\"%s\"", e.text);
+            sleep_until_change(j, RETRY_MS);
+        }
         return false;
+    }
     const int64_t now = clock_ns();
     *run = (struct job_run){.jobs = j,
                             .job = job,
@@ -202,10 +217,11 @@ static bool take_next(struct jobs *j, struct job_run *run)
     if (store_put(j->store, &run->job, "state", NULL, &e)) {
         log_event(LOG_WARN, "job_not_started", "id=%s text=\"%s\"", job.id, e.text);
         job_fini(&run->job);
-        pause_ms(j, RETRY_MS);
+        sleep_until_change(j, RETRY_MS);
         return false;
     }
     j->current = run;
+    stats_set(STATS_JOBS_RUNNING, 1);
     jobs_notify(j, run->job.id);
     log_event(LOG_INFO, "job", "id=%s type=%s status=running", run->job.id, run->job.type);
     return true;
@@ -222,7 +238,7 @@ static void *run_jobs(void *ud)
             run_job(run);
             pthread_mutex_lock(&j->lock);
         } else if (store_queued(j->store) == 0) {
-            pause_ms(j, RETAIN_MS);
+            sleep_until_change(j, RETAIN_MS);
             store_retain(j->store);
         }
     }
@@ -238,6 +254,7 @@ struct jobs *jobs_open(const struct jobs_options *o, struct err *e)
     pthread_condattr_t by;
     struct jobs *j = mem_zero(1, sizeof *j);
     j->options = *o;
+    j->options.store.path = NULL; // the caller's
     j->store = store_open(&o->store, e);
     if (!j->store || store_recover(j->store, e)) {
         store_close(j->store);

@@ -38,7 +38,7 @@ void jobs_close(struct jobs *j);
 
 // NULL with ERR_LOADING until jobs_start. Any thread.
 const struct job_node *jobs_node(struct jobs *j, struct err *e) MUST_USE;
-const struct jobs_options *jobs_options(const struct jobs *j); // store.path is not valid
+const struct jobs_options *jobs_options(const struct jobs *j); // without store.path
 struct store *jobs_store(struct jobs *j); // to read events, lists, results, artifacts
 
 // --- any thread; each fills *out, which is then the caller's (job_fini) ---------------------------

@@ -350,6 +350,7 @@ Test(jobs, cancel_while_queued)
     char first[64], second[64];
     int status;
     job_submit(server.port, LONG, first);
+    job_await(server.port, first, "running");
     job_submit(server.port, SHORT, second);
     json_t *job = call_job(&status, "GET", second, "");
     cr_assert_str_eq(job_text(job, "status"), "queued");
