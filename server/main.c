@@ -355,6 +355,7 @@ static int serve(struct app *app, struct err *e)
         .created = time(NULL),
         .version = DELTASERVE_VERSION,
         .commit = DELTASERVE_COMMIT,
+        .device = app->device_what,
         .n_max = (int)c->n_max,
         .max_tokens_default = (int)c->max_tokens_default,
         .any_model = c->any_model,

@@ -30,6 +30,7 @@ struct api_server {
     int n_aliases;
     int64_t created; // seconds since 1970, of /v1/models
     const char *version, *commit;
+    const char *device;     // what the kernels run on, in words
     int n_max;              // choices (prompts * n) of one request
     int max_tokens_default; // of a chat answer
     bool any_model;         // the field "model" is not looked at

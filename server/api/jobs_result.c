@@ -7,6 +7,7 @@
 
 #include "compare.h"
 #include "report.h"
+#include "report_css.h"
 
 // --- documents ------------------------------------------------------------------------------
 
@@ -37,7 +38,7 @@ static void add_headers(const struct request *q, const struct form *f, const cha
     reply_header(r, "X-Content-Type-Options", "nosniff");
     if (f->format == REPORT_HTML)
         reply_header(r, "Content-Security-Policy",
-                     "default-src 'none'; style-src 'unsafe-inline'; img-src data:");
+                     "default-src 'none'; style-src '" REPORT_CSS_HASH "'");
     if (f->download || f->format != REPORT_JSON)
         jobs_header(r, q->arena, "Content-Disposition", "%s; filename=\"%s.%s\"",
                     f->download ? "attachment" : "inline", name, report_extension(f->format));

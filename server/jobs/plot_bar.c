@@ -120,7 +120,7 @@ void plot_bars(struct canvas *c)
     }
     e.powers_of_2 = false;
     scale_fit(&v, &e, p->y.log, !p->y.log, TICKS);
-    c->left = 14 + (CANVAS_LETTER - 0.5) * fmin(letters, NAME_LETTERS_MAX);
+    c->left = 14 + CANVAS_LETTER * fmin(letters, NAME_LETTERS_MAX);
     c->right = CANVAS_WIDTH - VALUE_ROOM;
     c->top = 8;
     c->bottom = c->top + p->n_x * (p->n_series * BAR + GROUP_GAP);

@@ -8,7 +8,7 @@
 
 enum {
     CANVAS_WIDTH = 480,
-    CANVAS_LETTER = 8, // a letter's width, amply
+    CANVAS_LETTER = 9, // a letter's width, amply
     CANVAS_MARKS = 8,  // shapes of points, patterns of bars, colours
 };
 

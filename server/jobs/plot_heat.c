@@ -150,7 +150,7 @@ void plot_heat(struct canvas *c)
     int letters = 1;
     for (int i = 0; i < p->n_y; i++)
         letters = (int)fmax(letters, canvas_letters(p->y_names[i]));
-    c->left = 12 + (CANVAS_LETTER - 0.5) * fmin(letters, NAME_LETTERS_MAX);
+    c->left = 12 + CANVAS_LETTER * fmin(letters, NAME_LETTERS_MAX);
     c->right = CANVAS_WIDTH - 8;
     c->top = 24;
     double cell = fmin(fmax(240.0 / p->n_y, CELL_HEIGHT_MIN), CELL_HEIGHT_MAX);

@@ -143,7 +143,7 @@ static void write_power(struct buf *out, double v)
 
 static void write_log_label(struct buf *out, double v)
 {
-    const double plain_min = 0.99e-3, plain_max = 9.9e5;
+    const double plain_min = 0.99e-3, plain_max = 9.9e4;
     int exponent;
     if (v >= 1 && frexp(v, &exponent) == 0.5 && v >= 0x1p17 && v < 0x1p60)
         buf_format(out,

@@ -158,8 +158,8 @@ static void draw_mark(struct buf *out, int series, double x, double y)
         "M0-5L5 0L0 5L-5 0z",                 // diamond
         "M0 4.6L4.4-3.4h-8.8z",               // triangle, point down
         "M-1.4-4.5h2.8v3.1h3.1v2.8h-3.1v3.1h-2.8v-3.1h-3.1v-2.8h3.1z",
-        "M-5-2L0 3L5-2V2L0 5L-5 2z", // chevron
-        "M-4.5-1.5h9v3h-9z",         // bar
+        "M-4-4.5h8L-4 4.5h8z",  // hourglass
+        "M-1.6-5h3.2v10h-3.2z", // upright bar
     };
     buf_format(out, "<path class=\"mark s%d%s\" transform=\"translate(%.1f %.1f)\" d=\"%s\"",
                series % CANVAS_MARKS, series >= CANVAS_MARKS ? " hollow" : "", x, y,
@@ -315,7 +315,7 @@ static void draw_axes_plot(struct canvas *c)
     scale_fit(&a.x, &x, p->x.log, false, X_TICKS);
     scale_fit(&a.y, &y, p->y.log, false, Y_TICKS);
     c->left = 12 + CANVAS_LETTER * widest_label(&a.y);
-    c->right = CANVAS_WIDTH - 20;
+    c->right = CANVAS_WIDTH - 26;
     c->top = 28;
     c->bottom = c->height - 46;
     a.x.from = c->left;

@@ -141,6 +141,19 @@ static void read_rows(struct report_doc *d, struct report_table *t, const json_t
     }
 }
 
+// A count may come as 12.0.
+static bool is_whole(const struct report_table *t, int column)
+{
+    const double exact_max = 1e15;
+    for (int i = 0; i < t->n_rows; i++) {
+        const json_t *v = json_array_get(t->rows[i], (size_t)column);
+        double number = json_number_value(v); // 0 for what is none
+        if (number != floor(number) || fabs(number) > exact_max)
+            return false;
+    }
+    return true;
+}
+
 static void read_table(struct report_doc *d, const json_t *table, size_t i)
 {
     char at[32];
@@ -158,6 +171,8 @@ static void read_table(struct report_doc *d, const json_t *table, size_t i)
         if (!*t->title)
             t->title = t->name;
         read_rows(d, t, table, at);
+        for (int c = 0; c < t->n_columns; c++)
+            t->columns[c].whole = is_whole(t, c);
         d->n_tables++;
         return;
     }
@@ -181,9 +196,9 @@ static void read_tables(struct report_doc *d, const json_t *tables)
 // --- checks ---------------------------------------------------------------------------------
 
 static const struct report_column CHECK_COLUMNS[] = {
-    {"name", "check", "", REPORT_TEXT, 0},
-    {"value", "value", "", REPORT_NUMBER, 0},
-    {"limit", "limit", "", REPORT_NUMBER, 0},
+    {"name", "check", "", REPORT_TEXT, 0, false},
+    {"value", "value", "", REPORT_NUMBER, 0, false},
+    {"limit", "limit", "", REPORT_NUMBER, 0, false},
 };
 enum { CHECK_COLUMNS_N = sizeof CHECK_COLUMNS / sizeof *CHECK_COLUMNS };
 

@@ -31,6 +31,7 @@ struct report_column {
     const char *name, *title, *unit;
     enum report_kind kind;
     int digits; // significant ones shown to people; 0: as many as say something, at most 6
+    bool whole; // not one of its numbers has a fraction
 };
 
 struct report_table {

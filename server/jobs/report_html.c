@@ -41,7 +41,7 @@ static void write_list(struct buf *out, const struct report_list *list, const ch
 // A wide table scrolls inside its own box, which the keyboard can reach.
 static void begin_table(struct buf *out, const char *caption)
 {
-    buf_str(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"");
+    buf_str(out, "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"");
     write_text(out, caption);
     buf_str(out, "\"><table>\n<caption>");
     write_text(out, caption);
@@ -129,16 +129,40 @@ static void write_table(struct report_doc *d, struct buf *out, const struct repo
 
 // --- plots ----------------------------------------------------------------------------------
 
+// Bytes of the words with which all names of the series begin, if that is worth saying once.
+static size_t common_words(const struct plot *p)
+{
+    enum { WORTH = 8 };
+    size_t common = 0;
+    const char *first = p->n_series > 1 ? p->series[0].name : "";
+    for (size_t n = 1; first[n - 1]; n++) {
+        bool all = first[n - 1] == ' ';
+        for (int i = 1; all && i < p->n_series; i++)
+            all = !strncmp(p->series[i].name, first, n);
+        common = all ? n : common;
+    }
+    return common < WORTH ? 0 : common;
+}
+
 static void write_key(struct buf *out, const struct plot *p, int id)
 {
+    size_t common = common_words(p);
     bool alone = p->n_series == 1 && p->n_lines == 0 && !*p->series[0].name;
     if (p->n_series + p->n_lines == 0 || alone)
         return;
+    if (common) {
+        struct buf words = {0};
+        buf_add(&words, p->series[0].name, common);
+        buf_str(out, "<p class=\"unit\">");
+        write_text(out, words.data);
+        buf_str(out, "…</p>\n");
+        buf_fini(&words);
+    }
     buf_str(out, "<ul class=\"legend\">\n");
     for (int i = 0; i < p->n_series + p->n_lines; i++) {
         bool line = i >= p->n_series;
         int index = line ? PLOT_SERIES_MAX + i - p->n_series : i;
-        const char *name = line ? p->lines[i - p->n_series].name : p->series[i].name;
+        const char *name = line ? p->lines[i - p->n_series].name : p->series[i].name + common;
         buf_str(out, "<li>");
         plot_key_svg(out, p, id, index);
         write_text(out, *name ? name : "unnamed");
@@ -219,10 +243,11 @@ static void write_begin(struct report_doc *d, struct buf *out)
     buf_str(out, "</style>\n</head>\n<body>\n<main>\n");
 }
 
+// environment.object.field, or environment.object where that is the text itself.
 static const char *environment_text(struct report_doc *d, const char *object, const char *field)
 {
     const json_t *v = json_object_get(d->environment, object);
-    return report_doc_text(d, field ? json_object_get(v, field) : v);
+    return report_doc_text(d, json_is_object(v) ? json_object_get(v, field) : v);
 }
 
 // "kernel_benchmark · bundled · NVIDIA H200 · deltaserve 0.1.0 (commit)".
@@ -232,8 +257,8 @@ static void write_origin(struct report_doc *d, struct buf *out)
         d->type,
         environment_text(d, "model", "id"),
         environment_text(d, "device", "name"),
-        environment_text(d, "version", NULL),
-        environment_text(d, "commit", NULL),
+        environment_text(d, "version", "version"),
+        environment_text(d, "commit", "commit"),
     };
     bool any = false;
     buf_str(out, "<p class=\"origin\">");

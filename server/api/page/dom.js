@@ -45,6 +45,7 @@ function words(name) {
 
 function duration(seconds) {
   if (!(seconds >= 0)) return "";
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 100) return `${Math.round(seconds)} s`;
   const minutes = Math.floor(seconds / 60);

@@ -1,6 +1,6 @@
 // job.js - one job: its progress as it comes, then its report; and the comparison of two.
-const job = { stop: null, samples: [], job: null };
-const FORMATS = [["html", "Report, one file"], ["md", "Markdown"], ["csv", "CSV"], ["json", "JSON"]];
+const job = { job: null, stop: null, samples: [], nSamples: 0, drawing: 0 };
+const FORMATS = [["html", "HTML"], ["md", "Markdown"], ["csv", "CSV"], ["json", "JSON"]];
 const LOG_MAX = 200, SAMPLES_SHOWN = 8;
 
 // The report is a document of its own in a frame in which no script runs; same-origin only lets this
@@ -18,8 +18,10 @@ function reportFrame(html, title) {
 
 function downloadButtons(method, path, name) {
   const join = path.includes("?") ? "&" : "?";
-  return FORMATS.map(([format, title]) => make("button", { type: "button", textContent: title,
+  const buttons = FORMATS.map(([format, title]) => make("button", { type: "button", textContent: title,
+    "aria-label": `Download as ${title}`,
     onclick: guarded(() => download(method, `${path}${join}format=${format}`, `${name}.${format}`)) }));
+  return [make("span", { className: "hint", textContent: "Download" }), ...buttons];
 }
 
 async function showReport(id) {
@@ -88,14 +90,22 @@ async function refreshJob() {
   }
 }
 
-// Samples are flat objects; their keys are the columns.
-function showSample(sample) {
+// Samples may come by the hundred; the table is drawn once a frame.
+function takeSample(sample) {
   job.samples.push(sample);
-  const latest = job.samples.slice(-SAMPLES_SHOWN).reverse();
+  if (job.samples.length > SAMPLES_SHOWN) job.samples.shift();
+  job.nSamples++;
+  if (!job.drawing) job.drawing = requestAnimationFrame(drawSamples);
+}
+
+// Samples are flat objects; their keys are the columns.
+function drawSamples() {
+  job.drawing = 0;
+  const latest = [...job.samples].reverse();
   const keys = [...new Set(latest.flatMap(Object.keys))];
   const cell = (value) => (typeof value === "number" ? shortNumber(value) : String(value ?? ""));
   $("job-samples").replaceChildren(make("table", {},
-    make("caption", { className: "hint", textContent: `${job.samples.length} samples, the latest first` }),
+    make("caption", { className: "hint", textContent: `${job.nSamples} samples, the latest first` }),
     make("thead", {}, make("tr", {}, ...keys.map((key) => make("th", { scope: "col", textContent: words(key) })))),
     make("tbody", {}, ...latest.map((one) => make("tr", {}, ...keys.map((key) => make("td", { textContent: cell(one[key]) })))))));
 }
@@ -112,7 +122,7 @@ async function takeEvent(event) {
     job.job.progress = data;
     showProgress();
   } else if (event.event === "sample") {
-    showSample(data);
+    takeSample(data);
   } else if (event.event === "log") {
     showLog(data.message ?? JSON.stringify(data));
   } else if (event.event === "state" || event.event === "result") {
@@ -130,6 +140,7 @@ async function openJob(id) {
   closeJob();
   job.stop = new AbortController();
   job.samples = [];
+  job.nSamples = 0;
   for (const part of ["job-report", "job-samples", "job-log", "job-actions"]) $(part).replaceChildren();
   $("job-live").open = true;
   job.job = await getJson(`/v1/jobs/${id}`);

@@ -5,7 +5,7 @@ const isFinal = (job) => FINAL.includes(job.status);
 const jobTitle = (job) => job.name || words(job.type);
 
 function pill(job) {
-  const word = job.verdict ? `${job.status}, verdict ${job.verdict}` : job.status;
+  const word = job.verdict ? `${job.status}: ${job.verdict}` : job.status;
   return make("span", { className: `pill ${job.verdict === "fail" ? "fail" : job.status}`, textContent: word });
 }
 
@@ -19,7 +19,8 @@ function progressText(job) {
 }
 
 function jobWhen(job) {
-  const took = job.started_at && job.finished_at ? `, took ${duration(job.finished_at - job.started_at)}` : "";
+  const seconds = job.usage?.wall_seconds;
+  const took = isFinal(job) && seconds ? `, took ${duration(seconds)}` : "";
   return `${job.name ? `${words(job.type)}, ` : ""}${clockTime(job.created_at)}${took}`;
 }
 

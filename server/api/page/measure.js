@@ -31,7 +31,7 @@ function showType(spec) {
   if (spec)
     for (const field of measure.fields) field.changed = () => true;
   const estimate = type.estimated_seconds;
-  $("job-about").textContent = type.title + (estimate ? ` About ${duration(estimate)} as it stands.` : "");
+  $("job-about").textContent = `${type.title}.${estimate ? ` About ${duration(estimate)} as it stands.` : ""}`;
   $("job-spec").replaceChildren(make("legend", { textContent: "Settings" }),
     make("div", { className: "fields" }, ...measure.fields.map((field) => field.node)));
   $("job-estimate").textContent = "";

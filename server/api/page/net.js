@@ -91,10 +91,11 @@ async function* eventsOf(response) {
   }
 }
 
-// The events of a job from the first one on, over as many connections as it takes, until its last.
+// The events of a job from the first one on, over as many connections as it takes, until the one that
+// says how it ended.
 async function* jobEvents(id, signal) {
   let last = "";
-  for (let failures = 0; ; ) {
+  for (let failures = 0; !signal.aborted; ) {
     try {
       const headers = { Accept: "text/event-stream", ...(last && { "Last-Event-ID": last }) };
       const response = await call("GET", `/v1/jobs/${id}/events`, { headers, signal });
@@ -103,15 +104,13 @@ async function* jobEvents(id, signal) {
         failures = 0;
         last = event.id || last;
         yield event;
+        if (event.event === "state" && isFinal(JSON.parse(event.data))) return;
       }
-      // The stream ends with the job; asking again tells (204) whether this was its end.
-      if (!last) return;
     } catch (error) {
       if (signal.aborted || error instanceof ApiError) throw error;
-      failures++;
     }
-    await sleep(Math.min(200 * 2 ** failures, 10000));
-    if (signal.aborted) return;
+    // The connection is lost, or the server ends.
+    await sleep(Math.min(200 * 2 ** failures++, 10000));
   }
 }
 

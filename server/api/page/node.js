@@ -40,7 +40,7 @@ async function refreshNode() {
     ["node", "ready"],
     ["model", `${node.model.id} (${shortNumber(node.model.meta.n_params)} parameters)`],
     ["device", node.version.device],
-    ["context", `${shortNumber(node.model.max_model_len)} tokens`],
+    ["context", `${node.model.max_model_len.toLocaleString("en")} tokens`],
     ["running", String(m.deltaserve_requests_running)],
     ["queue", String(m.deltaserve_requests_waiting)],
     ["KV pages", used("kv_pages")],

@@ -17,7 +17,7 @@ function kindOf(schema) {
 function hintOf(schema) {
   const items = schema.items ?? {};
   const min = schema.minimum ?? items.minimum, max = schema.maximum ?? items.maximum;
-  const range = min !== undefined && max !== undefined ? `${shortNumber(min)} to ${shortNumber(max)}` : "";
+  const range = min !== undefined && max !== undefined ? `${min.toLocaleString("en")} to ${max.toLocaleString("en")}` : "";
   return [schema.description, range].filter(Boolean).join("; ");
 }
 
@@ -71,7 +71,8 @@ const CONTROLS = {
     return [input, () => (input.value === "" && !value ? undefined : input.value), input];
   },
   lines(schema, value, id) {
-    const input = make("textarea", { id, value: (value ?? []).join("\n"), rows: 2 });
+    const texts = value ?? [];
+    const input = make("textarea", { id, value: texts.join("\n"), rows: Math.min(Math.max(texts.length, 2), 8) });
     return [input, () => input.value.split("\n").filter(Boolean), input];
   },
   json(schema, value, id, name) {

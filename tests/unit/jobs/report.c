@@ -228,6 +228,21 @@ Test(report, csv_names_a_column_of_two_tables_once)
         REPORT_CSV, "table,state,a,b,c\r\nt,ok,1,2,\r\nu,,,4,3\r\n");
 }
 
+Test(report, counts_have_no_fraction)
+{
+    check_contains("\"tables\":[{\"name\":\"t\",\"columns\":[{\"name\":\"n\",\"digits\":6},"
+                   "{\"name\":\"us\",\"digits\":3}],\"rows\":[[121.0,2.0],[7,1.25]]}]",
+                   REPORT_MARKDOWN, "| 121 | 2.00 |\n| 7   | 1.25 |\n");
+}
+
+Test(report, a_legend_says_what_its_names_share_once)
+{
+    check_contains(
+        "\"plots\":[{\"kind\":\"line\",\"series\":[{\"name\":\"gdn_inverse T=64 auto\","
+        "\"points\":[[1,2]]},{\"name\":\"gdn_inverse T=64 & merge\",\"points\":[[1,3]]}]}]",
+        REPORT_HTML, "<p class=\"unit\">gdn_inverse T=64 …</p>");
+}
+
 // --- documents that are not what they should be ---------------------------------------------
 
 Test(report, only_results_are_rendered)
@@ -327,15 +342,15 @@ Test(report, numbers_for_people)
         const char *text;
     } CASES[] = {
         {12.345, 4, "12.35"},
-        {1234567, 4, "1234567"},
+        {1234567.25, 4, "1234567"},
         {0.00012345, 3, "0.000123"},
-        {3.2e-7, 2, "3.2e-07"},
+        {3.2e-7, 2, "3.2e-7"},
         {0, 5, "0"},
         {-9.9996, 4, "-10.000"},
-        {5e13, 3, "5.00e+13"},
+        {5e13, 3, "5.00e13"},
         {100, 0, "100"},
-        {4.9e-6, 0, "4.9e-06"},
-        {1e308, 4, "1.000e+308"},
+        {4.9e-6, 0, "4.9e-6"},
+        {1e308, 4, "1.000e308"},
         {0.5, 3, "0.500"},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
