@@ -21,23 +21,52 @@ struct product {
     int t, t_gemm;
 };
 
+static int divide_up(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+enum { ROUND_ROWS = 8 }; // that a thread does at a time
+
+struct rounding {
+    enum cpu_isa isa;
+    uint16_t *y;
+    const float *x;
+    size_t cols;
+    int rows;
+};
+
+static void round_rows(void *ud, int i, int worker)
+{
+    (void)worker;
+    const struct rounding *r = ud;
+    const int row = i * ROUND_ROWS, left = r->rows - row;
+    const size_t at = (size_t)row * r->cols;
+    const size_t n = (size_t)(left < ROUND_ROWS ? left : ROUND_ROWS) * r->cols;
+    if (r->isa == CPU_AVX512)
+        half_narrow_avx512(r->y + at, r->x + at, n);
+    else if (r->isa == CPU_AVX2)
+        half_narrow_avx2(r->y + at, r->x + at, n);
+    else
+        half_to_bf16(r->y + at, r->x + at, n);
+}
+
 // x rounded to what a type of weights asks for, all rows, into p->x and p->scale. False: no memory.
 static bool round_x(struct dev *dev, const struct linear_args *a, struct product *p)
 {
+    struct cpu *cpu = cpu_of(dev);
     const size_t cols = (size_t)p->w->cols, n = (size_t)a->t * cols;
     p->x = a->x;
     p->scale = NULL;
     if (p->w->type == DTYPE_F32)
         return true;
     if (p->w->type == DTYPE_BF16) {
-        uint16_t *x = cpu_scratch(dev, SLOT_X, n * sizeof *x);
-        const int threads = cpu_of(dev)->threads;
-        (void)threads; // without OpenMP
-#pragma omp parallel for num_threads(threads) if (a->t > 8) schedule(static)
-        for (int t = 0; t < (x ? a->t : 0); t++)
-            half_to_bf16(x + (size_t)t * cols, (const float *)a->x + (size_t)t * cols, cols);
-        p->x = (const uint8_t *)x;
-        return x != NULL;
+        struct rounding r = {.isa = cpu->isa, .x = a->x, .cols = cols, .rows = a->t};
+        r.y = cpu_scratch(dev, SLOT_X, n * sizeof *r.y);
+        p->x = (const uint8_t *)r.y;
+        if (r.y)
+            cpu_share(cpu, divide_up(a->t, ROUND_ROWS), round_rows, &r);
+        return r.y != NULL;
     }
     int8_t *x = cpu_scratch(dev, SLOT_X, n);
     float *s = cpu_scratch(dev, SLOT_SCALE, (size_t)a->t * sizeof *s);
@@ -189,21 +218,17 @@ static void do_piece(void *ud, int i, int worker)
     linear_matrix_avx2(&m);
 }
 
-static int divide_up(int a, int b)
-{
-    return (a + b - 1) / b;
-}
-
 // Rows row .. t_gemm - 1. Pieces are strips of W, of all rows when that gives every thread a few: a
 // piece packs its weights anew.
 static void do_matrix(struct dev *dev, const struct product *p, int row)
 {
     enum { PIECES = 4, ROWS = 32 * LINEAR_GROUP };
     struct cpu *cpu = cpu_of(dev);
-    const size_t k = (size_t)p->w->cols;
+    const size_t k = (size_t)p->w->cols, words = linear_words(p->w->type, p->w->cols);
     const int rows = p->t_gemm - row, groups = divide_up(rows, LINEAR_GROUP);
     const int strips = divide_up(p->w->rows, LINEAR_STRIP);
-    float *packed = cpu_scratch(dev, SLOT_TILE, (size_t)groups * LINEAR_GROUP * k * sizeof *packed);
+    float *packed =
+        cpu_scratch(dev, SLOT_TILE, (size_t)groups * LINEAR_GROUP * words * sizeof *packed);
     float *panels =
         cpu_scratch(dev, SLOT_PANELS, (size_t)cpu->threads * LINEAR_PANEL * sizeof *panels);
     if (!packed || !panels)

@@ -40,7 +40,13 @@ bool linear_tile(struct dev *dev, void *y, const void *x, const struct weight *w
 // and it has none for bf16.
 enum { LINEAR_GROUP = 6, LINEAR_PANEL = LINEAR_STRIP * 256 };
 
-// x [rows, k] in the form of linear_rows, to be packed: float32 [group][k][LINEAR_GROUP], rows beyond
+// Words of a packed row of k values: a float32 each, or two int16.
+static inline size_t linear_words(enum dtype type, int k)
+{
+    return type == DTYPE_INT8 ? ((size_t)k + 1) / 2 : (size_t)k;
+}
+
+// x [rows, k] in the form of linear_rows, to be packed: words [group][words][LINEAR_GROUP], rows beyond
 // the last one zero.
 struct linear_x {
     const void *x;
