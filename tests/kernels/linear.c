@@ -119,7 +119,7 @@ static void fill(struct check_case *c, struct bufs *b, const struct shape *s)
     check_fill_uniform(c, b->w, -127, 127);
     check_fill_normal(c, b->x, 1);
     for (size_t i = 0; i < b->w->n && s->extreme; i++)
-        check_set(b->w, i, 127);
+        check_set(b->w, i, -128);
     for (size_t i = 0; i < b->x->n && s->extreme; i++)
         check_set(b->x, i, i / (size_t)s->cols % 2 ? -1 : 1);
 }
