@@ -325,6 +325,17 @@ def test_cancel_and_delete():
         assert e.code == 404
 
 
+def test_run_again_keeps_the_settings():
+    job = submit(spec={"seconds": 0.5})
+    wait_status(job, "succeeded")
+    open_view(f"job/{job}")
+    report_js("return 1")
+    [again] = [b for b in driver.find_elements(By.CSS_SELECTOR, "#job-actions button") if b.text == "Run again"]
+    again.click()
+    browser.until("return !document.getElementById('view-measure').hidden", "the form")
+    assert '"spec":{"seconds":0.5}' in browser.js("return document.getElementById('job-curl').textContent")
+
+
 def test_list_moves_and_filters():
     job = submit(spec={"seconds": 3}, name="watched")
     open_view("jobs")

@@ -1,5 +1,5 @@
 // job.js - one job: its progress as it comes, then its report; and the comparison of two.
-const job = { job: null, stop: null, samples: [], nSamples: 0, drawing: 0 };
+const job = { job: null, stop: null, samples: [], nSamples: 0, drawing: 0, actions: "" };
 const FORMATS = [["html", "HTML"], ["md", "Markdown"], ["csv", "CSV"], ["json", "JSON"]];
 const LOG_MAX = 200, SAMPLES_SHOWN = 8;
 
@@ -43,8 +43,12 @@ async function artifactLinks(id) {
     onclick: guarded(() => download("GET", one.url, one.name)) }));
 }
 
+// Drawn anew only when they change, so that the keyboard keeps its place.
 async function showActions() {
   const one = job.job;
+  const drawn = `${one.id} ${isFinal(one)}`;
+  if (job.actions === drawn) return;
+  job.actions = drawn;
   const buttons = [endButton(one, async () => {
     if (isFinal(one)) location.hash = "#jobs";
     else await refreshJob();
@@ -54,7 +58,7 @@ async function showActions() {
     buttons.unshift(...downloadButtons("GET", `/v1/jobs/${one.id}/result`, one.id));
     buttons.push(...extra);
   }
-  $("job-actions").replaceChildren(...buttons);
+  if (job.actions === drawn) $("job-actions").replaceChildren(...buttons); // not another job's by now
 }
 
 function showProgress() {
@@ -127,13 +131,13 @@ async function takeEvent(event) {
     showLog(data.message ?? JSON.stringify(data));
   } else if (event.event === "state" || event.event === "result") {
     if (data.status) showLog(words(data.status));
-    await refreshJob();
+    if (!isFinal(job.job)) await refreshJob(); // else it is history
   }
 }
 
 async function followJob(id, signal) {
   for await (const event of jobEvents(id, signal)) await takeEvent(event);
-  if (!signal.aborted) await refreshJob();
+  if (!signal.aborted && !isFinal(job.job)) await refreshJob();
 }
 
 async function openJob(id) {
@@ -141,6 +145,7 @@ async function openJob(id) {
   job.stop = new AbortController();
   job.samples = [];
   job.nSamples = 0;
+  job.actions = "";
   for (const part of ["job-report", "job-samples", "job-log", "job-actions"]) $(part).replaceChildren();
   $("job-live").open = true;
   job.job = await getJson(`/v1/jobs/${id}`);

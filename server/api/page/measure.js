@@ -24,12 +24,11 @@ function showType(spec) {
   const type = chosenType();
   if (!type) return;
   const properties = Object.entries(type.schema.properties ?? {});
-  const value = (key, schema) => spec?.[key] ?? type.defaults?.[key] ?? schema.default;
-  measure.fields = properties.map(([key, schema]) => makeField(key, schema, value(key, schema), `spec.${key}`));
+  measure.fields = properties.map(([key, schema]) => {
+    const base = type.defaults?.[key] ?? schema.default;
+    return makeField(key, schema, spec?.[key] ?? base, base, `spec.${key}`);
+  });
   measure.required = type.schema.required ?? [];
-  // What an earlier job said counts as changed.
-  if (spec)
-    for (const field of measure.fields) field.changed = () => true;
   const estimate = type.estimated_seconds;
   $("job-about").textContent = `${type.title}.${estimate ? ` About ${duration(estimate)} as it stands.` : ""}`;
   $("job-spec").replaceChildren(make("legend", { textContent: "Settings" }),

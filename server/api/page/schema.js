@@ -11,7 +11,8 @@ function kindOf(schema) {
   const items = schema.items ?? {};
   if (items.enum) return "choices";
   if (items.type === "integer" || items.type === "number") return "numbers";
-  return items.type === "string" ? "lines" : "json";
+  // Short texts are a line each; long ones may have lines of their own.
+  return items.type === "string" && items.maxLength <= 200 ? "lines" : "json";
 }
 
 function hintOf(schema) {
@@ -38,8 +39,10 @@ const CONTROLS = {
   choice(schema, value, id) {
     const options = schema.enum.map((one) =>
       make("option", { value: JSON.stringify(one), textContent: String(one), selected: one === value }));
+    if (value === undefined || value === null)
+      options.unshift(make("option", { value: "", textContent: "as the server does", selected: true }));
     const input = make("select", { id }, ...options);
-    return [input, () => JSON.parse(input.value), input];
+    return [input, () => (input.value ? JSON.parse(input.value) : undefined), input];
   },
   choices(schema, value, id) {
     const boxes = schema.items.enum.map((one, i) => ({
@@ -83,9 +86,9 @@ const CONTROLS = {
 };
 CONTROLS.integer = CONTROLS.number;
 
-function makeObject(name, schema, value, path) {
+function makeObject(name, schema, value, base, path) {
   const fields = Object.entries(schema.properties).map(([key, one]) =>
-    makeField(key, one, value?.[key] ?? one.default, `${path}.${key}`));
+    makeField(key, one, value?.[key] ?? one.default, base?.[key] ?? one.default, `${path}.${key}`));
   const legend = make("legend", { textContent: words(name) });
   const node = make("fieldset", {}, legend, hintNode(schema, ""), make("div", { className: "fields" }, ...fields.map((f) => f.node)));
   return { path, node, fields, read: () => readFields(fields, schema.required ?? []) };
@@ -96,9 +99,13 @@ function hintNode(schema, id) {
   return hint ? make("p", { className: "hint", id, textContent: hint }) : null;
 }
 
-function makeField(name, schema, value, path) {
+// What a control without a value reads as.
+const NOTHING = { choices: [], numbers: [], lines: [], boolean: false };
+
+// value is what it shows at first, base what the server takes when the field is left out.
+function makeField(name, schema, value, base, path) {
   const kind = kindOf(schema);
-  if (kind === "object") return makeObject(name, schema, value, path);
+  if (kind === "object") return makeObject(name, schema, value, base, path);
   const id = `field-${++fieldCount}`;
   const [control, read, input] = CONTROLS[kind](schema, value, id, path);
   const hint = hintNode(schema, `${id}-hint`);
@@ -111,8 +118,8 @@ function makeField(name, schema, value, path) {
     node = make("div", { className: "field" }, make("span", { className: "check" }, control, make("label", { for: id, textContent: words(name) })), hint, problem);
   else
     node = make("div", { className: `field${kind === "json" || kind === "lines" ? " wide" : ""}` }, make("label", { for: id, textContent: words(name) }), control, hint, problem);
-  const before = JSON.stringify(read());
-  return { path, node, input, problem, name, read, changed: () => JSON.stringify(read()) !== before };
+  const untold = JSON.stringify(base ?? NOTHING[kind]);
+  return { path, node, input, problem, name, read, changed: () => JSON.stringify(read()) !== untold };
 }
 
 // Only what differs from the defaults, so that a request says what its author meant.
