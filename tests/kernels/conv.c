@@ -47,10 +47,11 @@ static void make(struct check_case *c, int i)
     struct conv_args *a = &c->args.conv;
     *a = (struct conv_args){.channels = n};
     const struct step *st = step_make(c, &a->batch, SHAPES[i].spans, SHAPES[i].cut);
-    struct check_buf *x = rows_normal(c, "x", (size_t)(st->t * n), 2);
+    struct check_buf *x = rows_act(c, "x", (size_t)(st->t * n), 2);
     struct check_buf *w = rows_normal(c, "w", (size_t)(n * CONV_WIDTH), 0.5);
-    struct check_buf *y = check_output(c, "y", DTYPE_F32, (size_t)(st->t * n),
-                                       rows_limit(2e-6, "a sum of four, one exp"));
+    struct check_buf *y =
+        check_output(c, "y", check_act(c), (size_t)(st->t * n),
+                     check_act_limit(c, rows_limit(2e-6, "a sum of four, one exp")));
     struct check_buf *state = check_in_out(c, "state", DTYPE_F32, (size_t)(st->n_slots * PAST * n),
                                            (struct check_limit){0, 0, 0, "copies of x"});
     for (int k = 0; k < st->n_spans; k++)
@@ -65,7 +66,9 @@ static void make(struct check_case *c, int i)
     a->x = x->dev;
     a->w = w->dev;
     a->state = state->dev;
-    c->bytes = i >= N ? 4.0 * n * (2.0 * st->t + 2 * PAST * st->n_spans + CONV_WIDTH) : 0;
+    c->bytes = i >= N ? n * (2.0 * st->t * (double)dtype_bytes(check_act(c)) +
+                             8 * PAST * st->n_spans + 4 * CONV_WIDTH)
+                      : 0;
 }
 
 static bool part(struct check_case *c, int i)

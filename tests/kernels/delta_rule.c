@@ -230,9 +230,9 @@ static void fill_inputs(struct check_case *c, const struct shape *s, struct inpu
 {
     const size_t t = (size_t)count_tokens(s), heads = (size_t)s->v_heads;
     const int width = 2 * s->k_heads * s->k_dim + s->v_heads * s->v_dim;
-    in->qkv = check_input(c, "qkv", DTYPE_F32, t * (size_t)width);
-    in->a = check_input(c, "a", DTYPE_F32, t * heads);
-    in->b = check_input(c, "b", DTYPE_F32, t * heads);
+    in->qkv = check_input(c, "qkv", check_act(c), t * (size_t)width);
+    in->a = check_input(c, "a", check_act(c), t * heads);
+    in->b = check_input(c, "b", check_act(c), t * heads);
     in->A_log = check_input(c, "A_log", DTYPE_F32, heads);
     in->dt_bias = check_input(c, "dt_bias", DTYPE_F32, heads);
     check_fill_normal(c, in->qkv, 1);
@@ -335,11 +335,14 @@ static void expect_head(const struct inputs *in, const struct shape *s, const st
 
 static void fill_results(struct check_case *c, const struct shape *s, struct inputs *in)
 {
-    const struct check_limit limit = {s->error, s->error, s->error * s->error,
-                                      "float32 sums, and the inverse's type"};
+    struct check_limit limit = {s->error, s->error, s->error * s->error,
+                                "float32 sums, and the inverse's type"};
+    if (check_act(c) == DTYPE_BF16)
+        limit = (struct check_limit){s->error + BF16_ERROR, s->error + BF16_ERROR / 2, 3e-4,
+                                     "operands of 8 bits in every product of a chunk"};
     const size_t head = (size_t)s->k_dim * (size_t)s->v_dim, slot = (size_t)s->v_heads * head;
-    in->o =
-        check_output(c, "o", DTYPE_F32, (size_t)(count_tokens(s) * s->v_heads * s->v_dim), limit);
+    in->o = check_output(c, "o", check_act(c), (size_t)(count_tokens(s) * s->v_heads * s->v_dim),
+                         limit);
     in->state = check_in_out(c, "state", DTYPE_F32, SLOTS * slot, limit);
     check_fill_normal(c, in->state, 0.3);
     for (int i = 0; i < SLOTS; i++) {

@@ -124,10 +124,10 @@ static void make(struct check_case *c, int i)
     const struct check_limit sums = rows_limit(
                                  3e-6, "sums of cols products of size 1/sqrt(cols) in float32"),
                              exact = {1e-12, 3e-7, 1e-13, "an exact sum, two float32 products"};
-    struct bufs b = {.x = check_input(c, "x", DTYPE_F32, t * (size_t)s->cols),
+    struct bufs b = {.x = check_input(c, "x", check_act(c), t * (size_t)s->cols),
                      .w = check_input(c, "w", s->type, n + SHIFT),
-                     .y = check_output(c, "y", DTYPE_F32, t * (size_t)s->rows,
-                                       s->type == DTYPE_INT8 ? exact : sums)};
+                     .y = check_output(c, "y", check_act(c), t * (size_t)s->rows,
+                                       check_act_limit(c, s->type == DTYPE_INT8 ? exact : sums))};
     if (s->type == DTYPE_INT8)
         b.scale = check_input(c, "scale", DTYPE_F32, (size_t)s->rows);
     fill(c, &b, s);
@@ -155,7 +155,8 @@ static void make(struct check_case *c, int i)
         return;
     }
     c->flops = 2.0 * (double)n * s->t;
-    c->bytes = (double)n * (double)dtype_bytes(s->type) + 4.0 * s->t * (s->rows + s->cols);
+    c->bytes = (double)n * (double)dtype_bytes(s->type) +
+               (double)dtype_bytes(check_act(c)) * s->t * (s->rows + s->cols);
 }
 
 // Pieces of at most `cut` rows, none across the border of the two paths.
@@ -172,33 +173,55 @@ static bool part(struct check_case *c, int i)
         if (end > s->t)
             end = s->t;
     }
-    a->x = (const float *)a->x + (size_t)row * (size_t)s->cols;
-    a->y[0] = (float *)a->y[0] + (size_t)row * (size_t)s->rows;
+    a->x = check_act_at(c, a->x, (size_t)row * (size_t)s->cols);
+    a->y[0] = check_act_at(c, a->y[0], (size_t)row * (size_t)s->rows);
     a->t = end - row;
     a->t_gemm = row < s->t_gemm ? a->t : 0;
     return row < s->t;
 }
 
-// INT8: the two paths give the same bits.
+// INT8: the two paths give the same bits. Several matrices over one x, and a wide result, give what
+// each gives alone.
 static void extra(const struct ops *ops, struct dev *dev)
 {
     struct check_case c = {.ops = ops, .dev = dev, .random = 99};
-    enum { T = 65, ROWS = 96, COLS = 1000 };
-    struct check_buf *x = rows_normal(&c, "x", T * COLS, 1);
+    enum { T = 65, ROWS = 96, COLS = 1000, OUTS = 5 };
+    const struct check_limit none = {0};
+    struct check_buf *x = rows_act(&c, "x", T * COLS, 1), *y[OUTS];
     struct check_buf *w = check_input(&c, "w", DTYPE_INT8, ROWS * COLS);
     struct check_buf *scale = check_input(&c, "scale", DTYPE_F32, ROWS);
-    float y[2][T * ROWS];
+    for (int i = 0; i < OUTS; i++)
+        y[i] = check_output(&c, "y", i < 4 ? check_act(&c) : DTYPE_F32, T * ROWS, none);
     check_fill_uniform(&c, w, -127, 127);
     check_fill_uniform(&c, scale, 0.001, 0.002);
-    for (int i = 0; i < 2; i++)
-        ops->linear(dev,
-                    &(struct linear_args){.y = {y[i]},
-                                          .x = x->host,
-                                          .w = {{w->host, scale->host, DTYPE_INT8, ROWS, COLS}},
-                                          .n = 1,
-                                          .t = T,
-                                          .t_gemm = i ? T : 0});
-    check_true(!memcmp(y[0], y[1], sizeof y[0]), "linear: int8 differs between the paths");
+    check_upload(&c);
+    const struct weight all = {w->dev, scale->dev, DTYPE_INT8, ROWS, COLS},
+                        few = {w->dev, scale->dev, DTYPE_INT8, 40, COLS};
+    const struct linear_args args[] = {
+        {.y = {y[0]->dev}, .x = x->dev, .w = {all}, .n = 1, .t = T, .t_gemm = 0},
+        {.y = {y[1]->dev}, .x = x->dev, .w = {all}, .n = 1, .t = T, .t_gemm = T},
+        {.y = {y[2]->dev, y[3]->dev}, .x = x->dev, .w = {all, few}, .n = 2, .t = T, .t_gemm = 3},
+        {.y = {y[4]->dev}, .x = x->dev, .w = {all}, .n = 1, .t = T, .t_gemm = 3, .wide = true}};
+    char *got[OUTS];
+    for (int i = 0; i < 4; i++)
+        ops->linear(dev, &args[i]);
+    for (int i = 0; i < OUTS; i++)
+        got[i] = (char *)check_download(&c, y[i]) + CHECK_GUARD;
+    const size_t size = T * ROWS * dtype_bytes(check_act(&c));
+    check_true(!memcmp(got[0], got[1], size), "linear: int8 differs between the paths");
+    check_true(!memcmp(got[0], got[2], size), "linear: int8 differs beside another matrix");
+    bool same = true, near = true;
+    for (size_t i = 0; i < T; i++)
+        for (size_t k = 0; k < 40; k++)
+            same &= check_load(got[3], y[3]->type, i * 40 + k) ==
+                    check_load(got[0], y[0]->type, i * ROWS + k);
+    for (size_t i = 0; i < (size_t)T * ROWS; i++)
+        near &= fabs(check_load(got[4], DTYPE_F32, i) - check_load(got[0], y[0]->type, i)) <=
+                0x1p-8 * fabs(check_load(got[4], DTYPE_F32, i));
+    check_true(same, "linear: the second matrix of a call differs from itself alone");
+    check_true(near, "linear: a wide result is another");
+    for (int i = 0; i < OUTS; i++)
+        free(got[i] - CHECK_GUARD);
     check_case_free(&c);
 }
 

@@ -12,6 +12,8 @@
 //   repeat  a second run, a run with other thread counts and a run in parts give the same bits
 //   perf    cases with flops or bytes: time, rates, and the ratio to what the machine can do
 //
+// Activations are of the device's type: check_act(), rows_act(), and check_act_limit() for outputs.
+//
 // Single-threaded; everything belongs to the case and dies with it. Out of memory ends the program.
 #ifndef OPS_CHECK_H
 #define OPS_CHECK_H
@@ -87,6 +89,12 @@ struct check_buf *check_in_out(struct check_case *c, const char *name, enum dtyp
 void check_keep(struct check_buf *b);
 struct check_buf *check_work(struct check_case *c, const char *name, enum dtype type, size_t n);
 
+// The device's type of activations, and p moved on by n of them.
+enum dtype check_act(const struct check_case *c);
+void *check_act_at(const struct check_case *c, const void *p, size_t n);
+// limit for an output that is an activation: where activations are bf16, one rounding to 8 bits more.
+struct check_limit check_act_limit(const struct check_case *c, struct check_limit limit);
+
 // Random numbers of the case, the same in every run of the program. uniform: [0, 1).
 double check_uniform(struct check_case *c);
 double check_normal(struct check_case *c);
@@ -111,6 +119,10 @@ bool check_true(bool ok, const char *format, ...) __attribute__((format(printf, 
 double ceiling_bandwidth(size_t bytes, int threads);
 double ceiling_flops(int threads);
 double ceiling_clock(int threads); // seconds; processor time of the thread when threads is 1
+// The same two of a device that is not the CPU: a copy within its memory, counting bytes read and
+// written, and a large product of the activations' type.
+double ceiling_device_bandwidth(const struct ops *ops, struct dev *dev);
+double ceiling_device_flops(const struct ops *ops, struct dev *dev);
 
 // Tables of errors by method and type: of the inverse, and of the delta rule. ops_check inverse.
 void inverse_table(const struct ops *ops, struct dev *dev);

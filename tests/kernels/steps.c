@@ -106,3 +106,19 @@ bool step_part(const struct check_case *c, struct batch *batch, int i)
     *batch = st->cuts[i];
     return true;
 }
+
+size_t step_k_at(const struct check_case *c, int kv_heads, int head_dim, const int place[4])
+{
+    if (c->ops != &ops_cpu)
+        return step_v_at(c, kv_heads, head_dim, place);
+    // The CPU keeps K transposed: [n_pages, kv_heads, head_dim, PAGE_TOKENS].
+    return (size_t)(place[0] * kv_heads + place[1]) * (size_t)(PAGE_TOKENS * head_dim) +
+           (size_t)(place[3] * PAGE_TOKENS + place[2]);
+}
+
+size_t step_v_at(const struct check_case *c, int kv_heads, int head_dim, const int place[4])
+{
+    (void)c; // [n_pages, kv_heads, PAGE_TOKENS, head_dim] on all
+    return (size_t)(place[0] * kv_heads + place[1]) * (size_t)(PAGE_TOKENS * head_dim) +
+           (size_t)(place[2] * head_dim + place[3]);
+}
