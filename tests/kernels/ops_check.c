@@ -14,6 +14,7 @@
 
 #include "check_buffers.h"
 #include "cpu.h"
+#include "device_ceilings.h"
 
 enum { MODE_CHECK = 1, MODE_POISON = 2, MODE_REPEAT = 4, MODE_PERF = 8 };
 
@@ -327,8 +328,8 @@ static void perf_variant(struct check_case *c, const struct entry *e)
             (struct rates){ceiling_bandwidth((size_t)c->bytes, threads), ceiling_flops(threads)});
         return;
     }
-    const struct rates most = {ceiling_device_bandwidth(c->ops, c->dev),
-                               ceiling_device_flops(c->ops, c->dev)};
+    const struct rates most = {device_bandwidth(c->ops, c->dev),
+                               device_rate(c->ops, c->dev, check_act(c))};
     char *sweep = c->ops->alloc(c->dev, SWEEP_BYTES);
     print_time(c, e, time_device(c, e, NULL), "warm", most);
     if (sweep)

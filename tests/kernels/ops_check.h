@@ -119,10 +119,6 @@ bool check_true(bool ok, const char *format, ...) __attribute__((format(printf, 
 double ceiling_bandwidth(size_t bytes, int threads);
 double ceiling_flops(int threads);
 double ceiling_clock(int threads); // seconds; processor time of the thread when threads is 1
-// The same two of a device that is not the CPU: a copy within its memory, counting bytes read and
-// written, and a large product of the activations' type.
-double ceiling_device_bandwidth(const struct ops *ops, struct dev *dev);
-double ceiling_device_flops(const struct ops *ops, struct dev *dev);
 
 // Tables of errors by method and type: of the inverse, and of the delta rule. ops_check inverse.
 void inverse_table(const struct ops *ops, struct dev *dev);
