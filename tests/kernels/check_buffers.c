@@ -227,7 +227,7 @@ struct check_limit check_act_limit(const struct check_case *c, struct check_limi
 {
     if (check_act(c) == DTYPE_F32)
         return limit;
-    const double half = 0x1p-9; // half a unit in the last place of 8 bits
+    const double half = 0x1p-8; // half a unit in the last place of 8 bits, at most
     return (struct check_limit){limit.abs + 1e-7, limit.rel + 1.1 * half, limit.nmse + half * half,
                                 limit.why};
 }
