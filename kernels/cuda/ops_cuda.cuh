@@ -13,6 +13,7 @@
 #include <cuda_runtime.h>
 
 #include "ops.h"
+#include "ptx.cuh"
 
 using bf16 = __nv_bfloat16;
 
@@ -46,7 +47,8 @@ struct cuda {
         void *p;
         size_t bytes;
     } scratch[CUDA_SLOTS];
-    bool warm; // no scratch grows any more
+    bool warm;   // no scratch grows any more
+    bool settle; // the next cuda_launch waits for all that came before it, see cuda_settle
 
     char *staging; // pinned ring through which uploads go
     size_t staging_at;
@@ -79,6 +81,48 @@ void *cuda_scratch(struct dev *dev, enum cuda_slot slot, size_t bytes);
 
 // After every launch: keeps the launch's failure.
 #define LAUNCHED(dev, kernel) cuda_ok(dev, cudaGetLastError(), kernel)
+
+// After an operation that writes what others take for constant (weights): the next kernel begins when
+// everything before it has ended. Without it a kernel may read weights before pdl_wait().
+static inline void cuda_settle(struct dev *dev)
+{
+    cuda_of(dev)->settle = true;
+}
+
+struct cuda_shape {
+    dim3 grid, block;
+    size_t shared = 0;
+    unsigned cluster = 1; // blocks along x that share their memories
+};
+
+// Launches `kernel` so that it may begin while the kernel before it still runs (programmatic dependent
+// launch, from sm_90): a short kernel's start then hides behind its predecessor. Such a kernel must
+//   call pdl_wait() in every block before it reads what an earlier kernel wrote or writes anything;
+//   call pdl_release() as early as it likes: it only lets the next one's blocks in where there is room.
+// Works inside a recorded step too. Keeps the launch's failure, named by `what`.
+template <typename... P, typename... A>
+static inline void cuda_launch(struct dev *dev, const char *what, const struct cuda_shape &shape,
+                               void (*kernel)(P...), A... args)
+{
+    struct cuda *cuda = cuda_of(dev);
+    cudaLaunchAttribute attributes[2];
+    cudaLaunchConfig_t config = {};
+    config.gridDim = shape.grid;
+    config.blockDim = shape.block;
+    config.dynamicSmemBytes = shape.shared;
+    config.stream = cuda->stream;
+    config.attrs = attributes;
+    if (cuda->arch >= 90 && !cuda->settle) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (shape.cluster > 1) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+        attributes[config.numAttrs++].val.clusterDim = {shape.cluster, 1, 1};
+    }
+    cuda->settle = false;
+    cuda_ok(dev, cudaLaunchKernelEx(&config, kernel, P(args)...), what);
+}
 
 // Runs `statement` with `act_t` as the device's type of activations.
 #define ACT_SWITCH(dev, statement)                                                                 \

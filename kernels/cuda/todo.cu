@@ -5,19 +5,11 @@
     {                                                                                              \
         cuda_fail(dev, #op " is not written yet");                                                 \
     }
-TODO(embed)
-TODO(rmsnorm)
-TODO(linear)
 TODO(attn_prep)
 TODO(attention)
 TODO(conv)
 TODO(delta_rule)
 TODO(delta_decode)
 TODO(tri_inverse)
-TODO(quantize)
-TODO(fill)
-TODO(gated_norm)
-TODO(silu_mul)
-TODO(gather)
 TODO(sample)
 TODO(logprobs)
