@@ -2,7 +2,7 @@
 //   model_check check          against transformers, row by row, type by type; the exit status tells
 //   model_check perf            tokens a second and where the time goes
 //   model_check inverse         what each way of inverting I + A does to the answers
-// Options: --device cpu|cuda; of the last two --model DIR (models/bundled) or dummy:SIZE,
+// Options: --device cpu|cuda; of check --quick yes, a subset for sanitizers; of the last two --model DIR (models/bundled) or dummy:SIZE,
 // --dtype f32|bf16|int8 (bf16), --threads N; of inverse: --recall N prompts of each length (4).
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +53,10 @@ static bool read_option(struct mode_options *o, const char *name, const char *va
         rig_ops = strcmp(value, "cuda") ? rig_ops : &ops_cuda;
 #endif
         return !strcmp(value, rig_ops->name);
+    }
+    if (!strcmp(name, "--quick")) {
+        tally_quick = !strcmp(value, "yes");
+        return true;
     }
     if (!strcmp(name, "--threads"))
         return read_count(&o->threads, value);
