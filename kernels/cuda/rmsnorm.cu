@@ -15,10 +15,10 @@ static __global__ void __launch_bounds__(1024)
     const size_t at = (size_t)blockIdx.x * n + i;
     const bool mine = i < n;
     pack v = {}, weight = {};
-    pdl_release();
+    griddepcontrol_launch_dependents();
     if (mine)
         weight = pack_load(w + i);
-    pdl_wait();
+    griddepcontrol_wait();
     float sum = 0;
     if (mine) {
         v = pack_load(x + at);
@@ -49,8 +49,8 @@ static __global__ void __launch_bounds__(256)
 {
     __shared__ float shared[32];
     act_t *row = x + (size_t)blockIdx.x * n, *to = y + (size_t)blockIdx.x * n;
-    pdl_release();
-    pdl_wait();
+    griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     float sum = 0;
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
         if (add)

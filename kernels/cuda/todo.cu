@@ -5,11 +5,7 @@
     {                                                                                              \
         cuda_fail(dev, #op " is not written yet");                                                 \
     }
-TODO(attn_prep)
-TODO(attention)
 TODO(conv)
 TODO(delta_rule)
 TODO(delta_decode)
 TODO(tri_inverse)
-TODO(sample)
-TODO(logprobs)

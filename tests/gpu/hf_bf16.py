@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
-TOKENS_MAX = 200  # as in types_check.c
+TOKENS_MAX = 300  # as in types_check.c
 MODELS = [("dense_a", "tests/golden/dense_a", "tests/golden/dense_a/golden.json"),
           ("ratio3", "tests/golden/ratio3", "tests/golden/ratio3/golden.json"),
           ("bundled", "models/bundled", "tests/golden/bundled.json")]
