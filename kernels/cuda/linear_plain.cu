@@ -7,15 +7,9 @@
 
 enum { ROWS = 8, WARPS = 8 };
 
-// x as the weights' type wants it.
-template <typename w_t> __device__ __forceinline__ float rounded(float x)
-{
-    return sizeof(w_t) == sizeof(bf16) ? to_float(from_float<bf16>(x)) : x;
-}
-
-template <typename x_t, typename w_t, typename y_t>
+template <typename w_t, typename y_t>
 static __global__ void __launch_bounds__(32 * WARPS)
-    plain_float(y_t *y, const x_t *x, const w_t *w, int t, int n, int k)
+    plain_float(y_t *y, const w_t *x, const w_t *w, int t, int n, int k)
 {
     const int col = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
     const int row0 = blockIdx.y * ROWS;
@@ -29,7 +23,7 @@ static __global__ void __launch_bounds__(32 * WARPS)
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
             if (row0 + r < t)
-                sum[r] += rounded<w_t>(to_float(x[(size_t)(row0 + r) * k + i])) * v;
+                sum[r] += to_float(x[(size_t)(row0 + r) * k + i]) * v;
     }
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -78,13 +72,11 @@ template <typename y_t> static void run(struct dev *dev, const struct product *p
         cuda_launch(dev, "linear", shape, plain_int8<y_t>, y, (const int8_t *)p->x, p->x_scale, *w,
                     p->t);
     else if (w->type == DTYPE_BF16)
-        ACT_SWITCH(
-            dev, (cuda_launch(dev, "linear", shape, plain_float<act_t, bf16, y_t>, y,
-                              (const act_t *)p->x, (const bf16 *)w->data, p->t, w->rows, w->cols)));
+        cuda_launch(dev, "linear", shape, plain_float<bf16, y_t>, y, (const bf16 *)p->x,
+                    (const bf16 *)w->data, p->t, w->rows, w->cols);
     else
-        ACT_SWITCH(dev, (cuda_launch(dev, "linear", shape, plain_float<act_t, float, y_t>, y,
-                                     (const act_t *)p->x, (const float *)w->data, p->t, w->rows,
-                                     w->cols)));
+        cuda_launch(dev, "linear", shape, plain_float<float, y_t>, y, (const float *)p->x,
+                    (const float *)w->data, p->t, w->rows, w->cols);
 }
 
 void linear_plain(struct dev *dev, const struct product *p)
