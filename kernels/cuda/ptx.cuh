@@ -74,6 +74,50 @@ static __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const ui
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// The same for fp16.
+static __device__ __forceinline__ void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4],
+                                                        uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Two floats as fp16, rounded to nearest even: low in the low half.
+static __device__ __forceinline__ uint32_t cvt_f16x2(float low, float high)
+{
+    uint32_t y;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+    return y;
+}
+
+// Four 8 x 8 matrices of 16-bit values to shared memory, each transposed; lane l gives row l % 8 of
+// matrix l / 8.
+static __device__ __forceinline__ void stmatrix_x4_trans(uint32_t address, const uint32_t (&r)[4])
+{
+#if PTX_SM90
+    asm volatile(
+        "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+        "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+        : "memory");
+#else
+    __trap();
+#endif
+}
+
+// 16 bytes from global to shared memory; bytes 0 writes zeros instead.
+static __device__ __forceinline__ void cp_async_16(uint32_t dst, const void *src, uint32_t bytes)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(bytes)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void cp_async_wait_all()
+{
+    asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
 // ---- barriers in shared memory and bulk copies (sm_90) --------------------------------------------
 
 static __device__ __forceinline__ void mbarrier_init(uint32_t barrier, uint32_t count)
@@ -141,6 +185,54 @@ static __device__ __forceinline__ void cp_async_bulk(uint32_t dst, const void *s
                  : "memory");
 #else
     __trap();
+#endif
+}
+
+// A box of a tensor map, its first element at column x of row y, to shared memory.
+static __device__ __forceinline__ void cp_async_bulk_tensor_2d(uint32_t dst, const void *map, int x,
+                                                               int y, uint32_t barrier)
+{
+#if PTX_SM90
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4}], [%2];" ::"r"(dst),
+                 "l"(map), "r"(barrier), "r"(x), "r"(y)
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
+static __device__ __forceinline__ void prefetch_tensormap(const void *map)
+{
+#if PTX_SM90
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+#endif
+}
+
+// bytes from shared to global memory, both multiples of 16.
+static __device__ __forceinline__ void cp_async_bulk_store(void *dst, uint32_t src, uint32_t bytes)
+{
+#if PTX_SM90
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(dst), "r"(src),
+                 "r"(bytes)
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
+static __device__ __forceinline__ void cp_async_bulk_commit_group()
+{
+#if PTX_SM90
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+#endif
+}
+
+// Until the sources of all but the last N groups of this thread have been read.
+template <int N> static __device__ __forceinline__ void cp_async_bulk_wait_group_read()
+{
+#if PTX_SM90
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(N) : "memory");
 #endif
 }
 
@@ -309,6 +401,43 @@ wgmma_m64n256k16_bf16_rs_trans(float (&d)[128], const uint32_t (&a)[4], uint64_t
         "%127}, {%128, %129, %130, %131}, %132, p, 1, 1, 1;\n}"
         : PTX_F32(d, 0), PTX_F32(d, 32), PTX_F32(d, 64), PTX_F32(d, 96)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));
+#else
+    __trap();
+#endif
+}
+
+// d[64 x 64] (+)= a[64 x 16] b[64 x 16]^T: a in registers, b in shared memory with the 16 contiguous.
+static __device__ __forceinline__ void wgmma_m64n64k16_bf16_rs(float (&d)[32], const uint32_t *a,
+                                                               uint64_t b, int keep)
+{
+#if PTX_SM90A
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+                 "{%32, %33, %34, %35}, %36, p, 1, 1, 0;\n}"
+                 : PTX_F32(d, 0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));
+#else
+    __trap();
+#endif
+}
+
+// d[64 x 128] += a[64 x 16] b[16 x 128]: a in registers, b in shared memory with the 128 contiguous
+// (in chunks of 64).
+static __device__ __forceinline__ void wgmma_m64n128k16_bf16_rs_trans(float (&d)[64],
+                                                                      const uint32_t *a, uint64_t b)
+{
+#if PTX_SM90A
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+                 "{%64, %65, %66, %67}, %68, p, 1, 1, 1;\n}"
+                 : PTX_F32(d, 0), PTX_F32(d, 32)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 #else
     __trap();
 #endif

@@ -5,7 +5,4 @@
     {                                                                                              \
         cuda_fail(dev, #op " is not written yet");                                                 \
     }
-TODO(conv)
-TODO(delta_rule)
-TODO(delta_decode)
 TODO(tri_inverse)

@@ -12,10 +12,11 @@ static const struct {
     {96, 1, {{2, 0, 0}, {1, 1, 1}, {1, 0, 1}}},
     {257, 2, {{3, 7, 0}, {64, 0, 0}, {1, 2, 1}, {1, 64, 1}}},
     {64, 5, {{63, 0, 0}, {65, 64, 0}, {2, 1, 0}, {1, 900, 1}}},
+    {40, 16, {{50, 0, 0}, {32, 64, 0}, {15, 32, 0}, {1, 3, 1}}},
     {6144, 1, {{1, 5, 1}}},
     {6144, 512, {{512, 0, 0}}},
 };
-enum { N = 4, TIMED = 2, PAST = CONV_WIDTH - 1 };
+enum { N = 5, TIMED = 2, PAST = CONV_WIDTH - 1 };
 
 // x at token t of a span; before it, what the slot held at the start (zero in a new sequence).
 static double column(const struct check_buf *x, const struct check_buf *state, const struct span *s,
@@ -37,8 +38,12 @@ static void expect_channel(struct check_buf *y, struct check_buf *state, const s
                    column(x, state, s, n, t - PAST + j, ch);
         y->want[(s->t0 + t) * n + ch] = rows_silu(sum);
     }
-    for (int j = 0; j < PAST; j++)
+    for (int j = 0; j < PAST; j++) {
         state->want[(s->slot * PAST + j) * n + ch] = column(x, state, s, n, s->t - PAST + j, ch);
+        if (s->save_t)
+            state->want[(s->save_slot * PAST + j) * n + ch] =
+                column(x, state, s, n, s->save_t - PAST + j, ch);
+    }
 }
 
 static void make(struct check_case *c, int i)

@@ -6,7 +6,7 @@
 
 enum { SPARE = 3 };
 
-static void lay_out(struct step *st, const struct step_shape *shapes)
+static void lay_out(struct step *st, const struct step_shape *shapes, int cut)
 {
     int pages = 0;
     while (st->n_spans < STEP_SPANS_MAX && shapes[st->n_spans].t)
@@ -20,6 +20,10 @@ static void lay_out(struct step *st, const struct step_shape *shapes)
                                      .pos0 = s->pos0,
                                      .slot = st->n_slots - 1 - i,
                                      .decode = s->decode};
+        if (!s->decode && cut >= INVERSE_CHUNK_MIN && i < SPARE) {
+            st->spans[i].save_t = s->t / cut * cut;
+            st->spans[i].save_slot = i;
+        }
         st->t += s->t;
         pages += used;
         st->pages_max = used > st->pages_max ? used : st->pages_max;
@@ -54,6 +58,7 @@ static void cut_spans(struct step *st, const struct batch *whole, struct check_b
             s.t = s.t - done < cut ? s.t - done : cut;
             s.t0 += done;
             s.pos0 += done;
+            s.save_t = done + s.t == s.save_t ? s.t : 0;
             check_set_span(cuts, st->n_cuts, &s);
             struct batch *b = &st->cuts[st->n_cuts];
             *b = *whole;
@@ -73,7 +78,7 @@ struct step *step_make(struct check_case *c, struct batch *batch, const struct s
     if (!st)
         abort();
     c->user = st;
-    lay_out(st, shapes);
+    lay_out(st, shapes, cut);
     if (st->pages_max > 64)
         abort();
     struct check_buf *spans =

@@ -13,7 +13,9 @@ struct step_shape {
 };
 
 // A case's step. Slots are taken from the end and pages in a random order, so that what no sequence
-// owns lies between what they own; unused entries of the page table are -1.
+// owns lies between what they own; unused entries of the page table are -1. Where pieces can be chunks
+// (cut 16 or more) the first prefill spans save their states after their last whole piece, in the first
+// slots.
 struct step {
     struct span spans[STEP_SPANS_MAX];
     int n_spans, t, n_slots, n_pages, pages_max;
