@@ -20,8 +20,8 @@ constexpr __host__ __device__ int tri_ld(int width)
 // Floats of scratch: a copy of A, the powers of the residual, the residual itself.
 constexpr __host__ __device__ int tri_any_floats(int chunk)
 {
-    const int whole = chunk * tri_ld(chunk), half = 2 * chunk * tri_ld(chunk / 2),
-              leaves = 2 * chunk * tri_ld(TRI_LEAF), most = whole > half ? whole : half;
+    const int whole = chunk * tri_ld(chunk), halves = 2 * chunk * tri_ld(chunk / 2),
+              leaves = 2 * chunk * tri_ld(TRI_LEAF), most = whole > halves ? whole : halves;
     return whole + (most > leaves ? most : leaves);
 }
 
