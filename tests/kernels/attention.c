@@ -40,14 +40,14 @@ struct place {
 
 static size_t k_at(const struct place *p, int i)
 {
-    return step_k_at(p->c, p->c->args.attention.kv_heads, DIM,
+    return step_k_at(p->c, p->c->args.attention.kv_type, p->c->args.attention.kv_heads, DIM,
                      (const int[4]){p->pages[p->position / PAGE_TOKENS], p->kv_head,
                                     p->position % PAGE_TOKENS, i});
 }
 
 static size_t v_at(const struct place *p, int i)
 {
-    return step_v_at(p->c, p->c->args.attention.kv_heads, DIM,
+    return step_v_at(p->c, p->c->args.attention.kv_type, p->c->args.attention.kv_heads, DIM,
                      (const int[4]){p->pages[p->position / PAGE_TOKENS], p->kv_head,
                                     p->position % PAGE_TOKENS, i});
 }

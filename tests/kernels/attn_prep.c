@@ -59,8 +59,11 @@ static void expect_kv(const struct check_case *c, struct bufs *b, int t, const i
         const size_t from = (size_t)((t * a->kv_heads + h) * n);
         norm_rotate(k, b->k, from, b->k_norm, a, position);
         for (int i = 0; i < n; i++) {
-            const size_t to = step_v_at(c, a->kv_heads, n, (const int[4]){page, h, row, i});
-            b->k_pages->want[step_k_at(c, a->kv_heads, n, (const int[4]){page, h, row, i})] = k[i];
+            const size_t to =
+                step_v_at(c, a->kv_type, a->kv_heads, n, (const int[4]){page, h, row, i});
+            b->k_pages
+                ->want[step_k_at(c, a->kv_type, a->kv_heads, n, (const int[4]){page, h, row, i})] =
+                k[i];
             double v = check_get(b->v, from + (size_t)i);
             if (a->kv_type == DTYPE_BF16) { // exactly the nearest
                 check_set(b->v_pages, to, v);

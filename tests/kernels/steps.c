@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda/kv_pages.h"
+
 enum { SPARE = 3 };
 
 static void lay_out(struct step *st, const struct step_shape *shapes, int cut)
@@ -112,18 +114,25 @@ bool step_part(const struct check_case *c, struct batch *batch, int i)
     return true;
 }
 
-size_t step_k_at(const struct check_case *c, int kv_heads, int head_dim, const int place[4])
+static size_t block_at(int kv_heads, int head_dim, const int place[4])
 {
-    if (c->ops != &ops_cpu)
-        return step_v_at(c, kv_heads, head_dim, place);
-    // The CPU keeps K transposed: [n_pages, kv_heads, head_dim, PAGE_TOKENS].
-    return (size_t)(place[0] * kv_heads + place[1]) * (size_t)(PAGE_TOKENS * head_dim) +
-           (size_t)(place[3] * PAGE_TOKENS + place[2]);
+    return (size_t)(place[0] * kv_heads + place[1]) * (size_t)(PAGE_TOKENS * head_dim);
 }
 
-size_t step_v_at(const struct check_case *c, int kv_heads, int head_dim, const int place[4])
+size_t step_k_at(const struct check_case *c, enum dtype type, int kv_heads, int head_dim,
+                 const int place[4])
 {
-    (void)c; // [n_pages, kv_heads, PAGE_TOKENS, head_dim] on all
-    return (size_t)(place[0] * kv_heads + place[1]) * (size_t)(PAGE_TOKENS * head_dim) +
-           (size_t)(place[2] * head_dim + place[3]);
+    if (c->ops != &ops_cpu)
+        return step_v_at(c, type, kv_heads, head_dim, place);
+    // The CPU keeps K transposed: [n_pages, kv_heads, head_dim, PAGE_TOKENS].
+    return block_at(kv_heads, head_dim, place) + (size_t)(place[3] * PAGE_TOKENS + place[2]);
+}
+
+size_t step_v_at(const struct check_case *c, enum dtype type, int kv_heads, int head_dim,
+                 const int place[4])
+{
+    // [n_pages, kv_heads, PAGE_TOKENS, head_dim] on the CPU.
+    const int swizzled = c->ops != &ops_cpu && kv_swizzled(type, head_dim);
+    return block_at(kv_heads, head_dim, place) +
+           (size_t)kv_index(swizzled, head_dim, place[2], place[3]);
 }

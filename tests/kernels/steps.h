@@ -34,7 +34,9 @@ bool step_part(const struct check_case *c, struct batch *batch, int i);
 
 // Where a value of K or V lies in the pages of the case's device; place: page, head, token of the page,
 // element of the head.
-size_t step_k_at(const struct check_case *c, int kv_heads, int head_dim, const int place[4]);
-size_t step_v_at(const struct check_case *c, int kv_heads, int head_dim, const int place[4]);
+size_t step_k_at(const struct check_case *c, enum dtype type, int kv_heads, int head_dim,
+                 const int place[4]);
+size_t step_v_at(const struct check_case *c, enum dtype type, int kv_heads, int head_dim,
+                 const int place[4]);
 
 #endif
