@@ -304,11 +304,11 @@ __global__ __launch_bounds__(THREADS,
     __syncthreads();                                       // the barriers are initialised
     const int wg = __shfl_sync(~0u, threadIdx.x / 128, 0); // known to be one value a warp
     if (wg == 0) {
-        setmaxnreg_dec<32>();
+        setmaxnreg_dec<40>();
         if (threadIdx.x < 32)
             produce(sh, job.a, w);
     } else {
-        setmaxnreg_inc<240>();
+        setmaxnreg_inc<232>();
         consume(sh, job.a, w, wg - 1);
     }
 }
