@@ -6,7 +6,7 @@
 template <typename type_t>
 static __global__ void fill_values(type_t *p, size_t n, uint64_t seed, float mean, float deviation)
 {
-    pdl_wait();
+    griddepcontrol_wait();
     const size_t step = (size_t)gridDim.x * blockDim.x;
     for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step)
         p[i] = from_float<type_t>(fill_value(seed, i, mean, deviation));

@@ -15,10 +15,10 @@ static __global__ void __launch_bounds__(256)
     const bool mine = head < (size_t)a.t * a.heads && i < a.dim;
     const size_t at = head * a.dim + i;
     pack v = {}, gate = {}, w = {};
-    pdl_release();
+    griddepcontrol_launch_dependents();
     if (mine)
         w = pack_load(a.w + i);
-    pdl_wait();
+    griddepcontrol_wait();
     if (mine) {
         v = pack_load(o + at);
         gate = pack_load(z + at);
@@ -44,8 +44,8 @@ static __global__ void __launch_bounds__(256)
     gated_norm_any(act_t *y, const act_t *o, const act_t *z, struct gated_norm_args a)
 {
     const size_t head = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
-    pdl_release();
-    pdl_wait();
+    griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     if (head >= (size_t)a.t * a.heads)
         return;
     const size_t at = head * a.dim;

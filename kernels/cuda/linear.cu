@@ -18,8 +18,8 @@ template <typename to_t, typename from_t>
 static __global__ void convert(to_t *y, const from_t *x, size_t n)
 {
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    pdl_release();
-    pdl_wait();
+    griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     if (i < n)
         y[i] = from_float<to_t>(to_float(x[i]));
 }

@@ -13,8 +13,8 @@ static __global__ void __launch_bounds__(32 * WARPS)
 {
     const int col = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
     const int row0 = blockIdx.y * ROWS;
-    pdl_release();
-    pdl_wait();
+    griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     if (col >= n)
         return;
     float sum[ROWS] = {};
@@ -41,8 +41,8 @@ static __global__ void __launch_bounds__(32 * WARPS)
 {
     const int col = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
     const int row0 = blockIdx.y * ROWS, k = w.cols;
-    pdl_release();
-    pdl_wait();
+    griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     if (col >= w.rows)
         return;
     int sum[ROWS] = {};

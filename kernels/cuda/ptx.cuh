@@ -1,110 +1,306 @@
-// ptx.cuh - instructions that CUDA C++ has no word for, one a function.
-// Private to kernels/cuda. What each does is the PTX manual's; here stand only the facts a caller needs.
+// ptx.cuh - the instructions that CUDA C++ has no name for, one a function. Names follow the PTX manual.
+// What needs a newer chip than the one compiled for traps: callers choose their path by `cuda->arch`.
 #ifndef PTX_CUH
 #define PTX_CUH
 
 #include <cstdint>
 
-// Programmatic dependent launch (sm_90): everything before this grid in the stream has ended and can be
-// read. Every block of a kernel launched by cuda_launch calls it.
-__device__ __forceinline__ void pdl_wait()
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
+// wgmma and setmaxnreg exist on sm_90a alone; bulk copies and clusters from sm_90 on.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define PTX_SM90A 1
+#else
+#define PTX_SM90A 0
 #endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define PTX_SM90 1
+#else
+#define PTX_SM90 0
+#endif
+
+static __device__ __forceinline__ uint32_t shared_address(const void *p)
+{
+    return (uint32_t)__cvta_generic_to_shared(p);
 }
 
-// The next grid may start once every block of this one has come here or ended.
-__device__ __forceinline__ void pdl_release()
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
+// ---- copies by a thread -----------------------------------------------------------------------------
 
-// A 64-bit L2 policy: what is read with it is the first to leave the cache. For weights, read once a step.
-__device__ __forceinline__ uint64_t l2_evict_first()
+// A policy for L2: what is read with it is the first to leave. For weights, read once a step.
+static __device__ __forceinline__ uint64_t createpolicy_evict_first()
 {
     uint64_t policy;
     asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
     return policy;
 }
 
-// 16 bytes from device to shared memory in the background, `bytes` of them (0 or 16) read, the rest zero.
-__device__ __forceinline__ void copy_async_16(void *shared, const void *p, int bytes,
-                                              uint64_t policy)
+// 16 bytes from global to shared memory; bytes 0 writes zeros instead.
+static __device__ __forceinline__ void cp_async_16_hint(uint32_t dst, const void *src,
+                                                        uint32_t bytes, uint64_t policy)
 {
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
-                     (unsigned)__cvta_generic_to_shared(shared)),
-                 "l"(p), "r"(bytes), "l"(policy)
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(dst),
+                 "l"(src), "r"(bytes), "l"(policy)
                  : "memory");
 }
 
-// Closes a group of this thread's copies.
-__device__ __forceinline__ void copy_async_commit()
+static __device__ __forceinline__ void cp_async_commit_group()
 {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-// All but the latest PENDING groups have arrived; for this thread alone.
-template <int PENDING> __device__ __forceinline__ void copy_async_wait()
+// Until all but the last N groups of this thread have arrived.
+template <int N> static __device__ __forceinline__ void cp_async_wait_group()
 {
-    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-// Clusters (sm_90): the block's number in its cluster.
-__device__ __forceinline__ unsigned cluster_rank()
+// ---- products of a warp -----------------------------------------------------------------------------
+
+// d[16 x 8] += a[16 x 16] b[16 x 8]
+static __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4],
+                                                         uint32_t b0, uint32_t b1)
 {
-    unsigned rank;
-    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Every thread of the cluster has come here, and what it wrote before is seen after cluster_wait().
-__device__ __forceinline__ void cluster_arrive()
-{
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-}
-__device__ __forceinline__ void cluster_wait()
-{
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-// Where block `rank` of the cluster has what lies at `shared` here.
-__device__ __forceinline__ unsigned cluster_address(const void *shared, unsigned rank)
-{
-    unsigned address;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;"
-        : "=r"(address)
-        : "r"((unsigned)__cvta_generic_to_shared(shared)), "r"(rank));
-    return address;
-}
-__device__ __forceinline__ uint4 cluster_load_16(unsigned address)
-{
-    uint4 v;
-    asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "r"(address)
-                 : "memory");
-    return v;
-}
-
-// sum[16 x 8] += a[16 x 16] b[16 x 8], bf16 to float32.
-__device__ __forceinline__ void mma_bf16(float sum[4], const unsigned a[4], const unsigned b[2])
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-// sum[16 x 8] += a[16 x 32] b[32 x 8], int8 to int32.
-__device__ __forceinline__ void mma_int8(int sum[4], const unsigned a[4], const unsigned b[2])
+static __device__ __forceinline__ void mma_m16n8k32_s8(int (&d)[4], const uint32_t (&a)[4],
+                                                       uint32_t b0, uint32_t b1)
 {
     asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, "
                  "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// ---- barriers in shared memory and bulk copies (sm_90) --------------------------------------------
+
+static __device__ __forceinline__ void mbarrier_init(uint32_t barrier, uint32_t count)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+
+// Makes initialised barriers visible to the copy engine.
+static __device__ __forceinline__ void fence_mbarrier_init()
+{
+#if PTX_SM90
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+
+// Arrives at the barrier that block `rank` of the cluster has where `barrier` is here.
+static __device__ __forceinline__ void mbarrier_arrive_cluster(uint32_t barrier, uint32_t rank)
+{
+#if PTX_SM90
+    asm volatile("{\n.reg .b32 at;\n"
+                 "mapa.shared::cluster.u32 at, %0, %1;\n"
+                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [at];\n}" ::"r"(barrier),
+                 "r"(rank)
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
+static __device__ __forceinline__ void mbarrier_arrive_expect_tx(uint32_t barrier, uint32_t bytes)
+{
+#if PTX_SM90
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
+static __device__ __forceinline__ bool mbarrier_try_wait_parity(uint32_t barrier, uint32_t parity)
+{
+    uint32_t done = 0;
+#if PTX_SM90
+    asm volatile("{\n.reg .pred p;\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+                 "selp.u32 %0, 1, 0, p;\n}"
+                 : "=r"(done)
+                 : "r"(barrier), "r"(parity)
+                 : "memory");
+#else
+    __trap();
+#endif
+    return done;
+}
+
+static __device__ __forceinline__ void mbarrier_wait(uint32_t barrier, uint32_t parity)
+{
+    while (!mbarrier_try_wait_parity(barrier, parity))
+        ;
+}
+
+// A box of a tensor map, its first element at column x of row y, to shared memory.
+static __device__ __forceinline__ void cp_async_bulk_tensor_2d(uint32_t dst, const void *map, int x,
+                                                               int y, uint32_t barrier)
+{
+#if PTX_SM90
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4}], [%2];" ::"r"(dst),
+                 "l"(map), "r"(barrier), "r"(x), "r"(y)
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
+// The same to each block of the cluster in `blocks` (a bit each), at the same place and barrier there.
+static __device__ __forceinline__ void cp_async_bulk_tensor_2d_multicast(uint32_t dst,
+                                                                         const void *map, int x,
+                                                                         int y, uint32_t barrier,
+                                                                         uint16_t blocks)
+{
+#if PTX_SM90
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(dst),
+                 "l"(map), "r"(barrier), "r"(x), "r"(y), "h"(blocks)
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
+static __device__ __forceinline__ void prefetch_tensormap(const void *map)
+{
+#if PTX_SM90
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+#endif
+}
+
+// ---- dependent launches (sm_90) -------------------------------------------------------------------
+
+// Waits until the kernel before this one in the stream has ended and its writes are seen.
+static __device__ __forceinline__ void griddepcontrol_wait()
+{
+#if PTX_SM90
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Lets the kernel after this one begin; it waits for the end of this one at its griddepcontrol_wait.
+static __device__ __forceinline__ void griddepcontrol_launch_dependents()
+{
+#if PTX_SM90
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// ---- clusters (sm_90) -----------------------------------------------------------------------------
+
+static __device__ __forceinline__ uint32_t cluster_ctarank()
+{
+    uint32_t r = 0;
+#if PTX_SM90
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
+#endif
+    return r;
+}
+
+static __device__ __forceinline__ void barrier_cluster_arrive()
+{
+#if PTX_SM90
+    asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+#endif
+}
+
+static __device__ __forceinline__ void barrier_cluster_wait()
+{
+#if PTX_SM90
+    asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+#endif
+}
+
+// The address in block `rank` of the cluster of what has generic address p, in shared memory, here.
+template <typename T> static __device__ __forceinline__ T *mapa(T *p, uint32_t rank)
+{
+#if PTX_SM90
+    uint64_t y;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(y) : "l"(p), "r"(rank));
+    return (T *)y;
+#else
+    return p;
+#endif
+}
+
+// ---- warpgroup matrices (sm_90a) ------------------------------------------------------------------
+
+template <int N> static __device__ __forceinline__ void setmaxnreg_inc()
+{
+#if PTX_SM90A
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+#endif
+}
+
+template <int N> static __device__ __forceinline__ void setmaxnreg_dec()
+{
+#if PTX_SM90A
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+#endif
+}
+
+// Orders register and earlier accesses before the products that follow.
+static __device__ __forceinline__ void wgmma_fence()
+{
+#if PTX_SM90A
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+
+static __device__ __forceinline__ void wgmma_commit_group()
+{
+#if PTX_SM90A
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
+
+template <int N> static __device__ __forceinline__ void wgmma_wait_group()
+{
+#if PTX_SM90A
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+#endif
+}
+
+#define PTX_R4(d, i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3])
+#define PTX_R16(d, i) PTX_R4(d, i), PTX_R4(d, i + 4), PTX_R4(d, i + 8), PTX_R4(d, i + 12)
+#define PTX_R32(d, i) PTX_R16(d, i), PTX_R16(d, i + 16)
+
+// d[64 x 256] (+)= a[64 x 32] b[256 x 32]^T, both in shared memory with the 32 values contiguous.
+// keep 0: d is overwritten.
+static __device__ __forceinline__ void wgmma_m64n256k32_s8(int (&d)[128], uint64_t a, uint64_t b,
+                                                           int keep)
+{
+#if PTX_SM90A
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.s8 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+                 "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+                 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+                 "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, "
+                 "%110, %111, "
+                 "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, "
+                 "%125, %126, %127}, "
+                 "%128, %129, p;\n}"
+                 : PTX_R32(d, 0), PTX_R32(d, 32), PTX_R32(d, 64), PTX_R32(d, 96)
+                 : "l"(a), "l"(b), "r"(keep));
+#else
+    __trap();
+#endif
+}
+
+// Descriptor of a matrix in shared memory with the 128-byte swizzle (rows of 128 bytes, 1024-aligned).
+// lead: bytes between chunks of 64 values along the contiguous side, where that side is longer than one
+// chunk and is not the one summed over; groups of 8 rows follow each other (1024 bytes).
+static __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t address, uint32_t lead)
+{
+    return (uint64_t)((address & 0x3FFFF) >> 4) | (uint64_t)(lead >> 4) << 16 |
+           (uint64_t)(1024 >> 4) << 32 | 1ull << 62;
 }
 
 #endif

@@ -12,8 +12,8 @@ static __global__ void __launch_bounds__(1024)
 {
     __shared__ float shared[32];
     const size_t at = (size_t)blockIdx.x * n;
-    pdl_release();
-    pdl_wait();
+    griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     pack v[PACKS] = {};
     float most = 0;
 #pragma unroll
@@ -42,8 +42,8 @@ static __global__ void __launch_bounds__(256)
 {
     __shared__ float shared[32];
     const size_t at = (size_t)blockIdx.x * n;
-    pdl_release();
-    pdl_wait();
+    griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     float most = 0;
     for (int i = threadIdx.x; i < n; i += blockDim.x)
         most = fmaxf(most, fabsf(to_float(x[at + i])));

@@ -7,8 +7,8 @@ static __global__ void __launch_bounds__(256)
     silu_mul(act_t *y, const act_t *gate, const act_t *up, size_t n)
 {
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    pdl_wait();
-    pdl_release();
+    griddepcontrol_wait();
+    griddepcontrol_launch_dependents();
     if (PACKED) {
         if (i * PACK >= n)
             return;
