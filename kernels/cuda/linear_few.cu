@@ -8,7 +8,13 @@
 #include "linear_rows.cuh"
 #include "quantize.cuh"
 
-constexpr int THREADS = 32 * SEGMENTS, DEPTH = 4, X_BYTES = 40 << 10, ROWS_MOST = 16, PER_SM = 2;
+#ifndef FEW_DEPTH
+#define FEW_DEPTH 6
+#define FEW_PER_SM 1
+#endif
+constexpr int THREADS = 32 * SEGMENTS, ROWS_MOST = 16, PER_SM = FEW_PER_SM;
+constexpr int STAGE = 2, DEPTH = FEW_DEPTH; // pairs of a stage, stages of a warp's ring
+constexpr int X_BYTES = 40 << 10;           // of rounded x
 
 // Where things are in shared memory.
 struct few_layout {
@@ -20,7 +26,7 @@ __host__ __device__ static inline few_layout layout_of(int t, int k, bool bf16s,
     few_layout l = {};
     l.stride_bf16 = x_stride(row_blocks(k, false));
     l.stride_int8 = x_stride(row_blocks(k, true));
-    l.sums = SEGMENTS * DEPTH * STAGE * 32 * (int)sizeof(uint4);
+    l.sums = SEGMENTS * DEPTH * STAGE * PAIR * (int)sizeof(uint4);
     l.x_bf16 = l.sums + 2 * SEGMENTS * t * TILE * (int)sizeof(float);
     l.x_int8 = l.x_bf16 + (bf16s ? t * l.stride_bf16 : 0);
     l.bytes = l.x_int8 + (int8s ? t * l.stride_int8 : 0);
@@ -42,26 +48,38 @@ static __device__ void stage_bf16(char *to, int stride, const struct rows_args &
         }
 }
 
-// The rows of x as int8 and their scales.
+// The rows of x as int8 and their scales; `parts` holds a float a row and warp.
 template <typename act_t>
-static __device__ void stage_int8(char *to, int stride, float *scales, float *shared,
+static __device__ void stage_int8(char *to, int stride, float *scales, float (*parts)[SEGMENTS],
                                   const struct rows_args &a)
 {
+    const act_t *x = (const act_t *)a.x;
     const int end = row_blocks(a.k, true) * BLOCK;
     for (int t = 0; t < a.t; t++) {
-        const act_t *x = (const act_t *)a.x + (size_t)t * a.k;
         float most = 0;
         for (int i = PACK * threadIdx.x; i < a.k; i += PACK * THREADS) {
-            const pack v = pack_load(x + i);
+            const pack v = pack_load(x + (size_t)t * a.k + i);
 #pragma unroll
             for (int j = 0; j < PACK; j++)
                 most = fmaxf(most, fabsf(v.v[j]));
         }
-        const float scale = quantize_scale(block_largest(most, shared));
+#pragma unroll
+        for (int lane = 16; lane; lane /= 2)
+            most = fmaxf(most, __shfl_xor_sync(~0u, most, lane));
+        if (threadIdx.x % 32 == 0)
+            parts[t][threadIdx.x / 32] = most;
+    }
+    __syncthreads(); // every warp's largest of every row is there
+    for (int t = 0; t < a.t; t++) {
+        float most = 0;
+#pragma unroll
+        for (int i = 0; i < SEGMENTS; i++)
+            most = fmaxf(most, parts[t][i]);
+        const float scale = quantize_scale(most);
         for (int i = PACK * threadIdx.x; i < end; i += PACK * THREADS) {
             pack v = {};
             if (i < a.k)
-                v = pack_load(x + i);
+                v = pack_load(x + (size_t)t * a.k + i);
             *(uint2 *)(to + t * stride + i) = quantize_pack(v, scale);
         }
         if (threadIdx.x == 0)
@@ -71,65 +89,67 @@ static __device__ void stage_int8(char *to, int stride, float *scales, float *sh
 
 // The warp's stream: tiles blockIdx.x, + gridDim.x, .., of each its segment.
 struct few_stream {
-    uint4 *slots; // the lane's column
+    uint4 *ring;
     struct rows_source source;
     int tile, block, end, stage;
     uint64_t policy;
 
-    __device__ void begin(const struct rows_args &a, int warp, int lane)
+    __device__ void begin(const struct rows_args &a)
     {
         for (; tile < a.tiles; tile += gridDim.x) {
-            const int blocks = row_blocks(a.k, matrix_of(a, tile).int8);
+            const int blocks = row_blocks(a.k, matrix_of(a, tile).int8), warp = threadIdx.x / 32;
             block = segment_begin(blocks, warp);
             end = segment_begin(blocks, warp + 1);
-            source.aim(a, tile, lane);
+            source.aim(a, tile);
             if (block < end)
                 return;
         }
     }
 
-    // Orders the next stage of blocks.
-    __device__ void order(const struct rows_args &a, int warp, int lane)
+    // Orders the next stage.
+    __device__ void order(const struct rows_args &a)
     {
         if (tile < a.tiles) {
 #pragma unroll
             for (int i = 0; i < STAGE; i++)
-                if (block + i < end)
-                    source.copy(slots + (stage * STAGE + i) * 32, block + i, policy);
-            block += STAGE;
+                if (block + 2 * i < end)
+                    source.copy(ring + (stage * STAGE + i) * PAIR, block + 2 * i, policy);
+            block += 2 * STAGE;
             if (block >= end) {
                 tile += gridDim.x;
-                begin(a, warp, lane);
+                begin(a);
             }
         }
-        copy_async_commit();
+        cp_async_commit_group();
         stage = stage + 1 == DEPTH ? 0 : stage + 1;
     }
 };
 
 // One tile's segment from the stream against x: the sums of rows g and g + 8.
 template <typename sum_t>
-static __device__ __forceinline__ void few_tile(sum_t sum[4], struct few_stream &s, const char *x,
-                                                int stride, const struct rows_args &a, int blocks)
+static __device__ __forceinline__ void few_tile(sum_t (&sum)[4], struct few_stream &s,
+                                                const char *x, int stride,
+                                                const struct rows_args &a, int blocks)
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4;
     const int end = segment_begin(blocks, warp + 1);
     x += g * stride + lane % 4 * 16;
-    for (int block = segment_begin(blocks, warp); block < end; block += STAGE) {
-        copy_async_wait<DEPTH - 1>();
-        // The stage that is oldest is also the one ordered next.
-        const uint4 *slot = s.slots + s.stage * STAGE * 32;
+    for (int block = segment_begin(blocks, warp); block < end; block += 2 * STAGE) {
+        cp_async_wait_group<DEPTH - 1>();
+        __syncwarp(); // the other lanes' copies of the oldest stage are there too
+        const uint4 *pairs = s.ring + s.stage * STAGE * PAIR;
 #pragma unroll
-        for (int i = 0; i < STAGE; i++)
+        for (int i = 0; i < 2 * STAGE; i++)
             if (block + i < end) {
                 uint4 low = {}, high = {};
                 if (g < a.t)
                     low = *(const uint4 *)(x + (block + i) * BLOCK);
                 if (g + 8 < a.t)
                     high = *(const uint4 *)(x + 8 * stride + (block + i) * BLOCK);
-                block_product(sum, low, high, slot[i * 32]);
+                block_product(sum, low, high, pair_read(pairs + i / 2 * PAIR, i % 2));
             }
-        s.order(a, warp, lane);
+        __syncwarp(); // all lanes have read it: it is the one ordered next
+        s.order(a);
     }
 }
 
@@ -179,21 +199,20 @@ static __global__ void __launch_bounds__(THREADS, PER_SM)
     few(const __grid_constant__ struct rows_args a, const struct few_layout l)
 {
     extern __shared__ __align__(16) char shared[];
-    __shared__ float fold[32], x_scale[ROWS_MOST];
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __shared__ float parts[ROWS_MOST][SEGMENTS], x_scale[ROWS_MOST];
     struct few_stream s = {};
-    s.slots = (uint4 *)shared + warp * DEPTH * STAGE * 32 + lane;
+    s.ring = (uint4 *)shared + threadIdx.x / 32 * DEPTH * STAGE * PAIR;
     s.tile = blockIdx.x;
-    s.policy = l2_evict_first();
+    s.policy = createpolicy_evict_first();
     griddepcontrol_launch_dependents();
-    s.begin(a, warp, lane);
+    s.begin(a);
     for (int i = 0; i < DEPTH; i++)
-        s.order(a, warp, lane);
+        s.order(a);
     griddepcontrol_wait();
     if (l.x_int8 > l.x_bf16)
         stage_bf16<act_t>(shared + l.x_bf16, l.stride_bf16, a);
     if (l.bytes > l.x_int8)
-        stage_int8<act_t>(shared + l.x_int8, l.stride_int8, x_scale, fold, a);
+        stage_int8<act_t>(shared + l.x_int8, l.stride_int8, x_scale, parts, a);
     __syncthreads(); // x is there
     char *sums = shared + l.sums;
     const int other = SEGMENTS * a.t * TILE * (int)sizeof(float);

@@ -1,5 +1,5 @@
-// linear_lt.cu - the matrix path by cuBLASLt: bf16 and float32 with float32 sums, int8 with int32 sums
-// and the scales applied by a kernel of our own.
+// linear_lt.cu - the matrix path by cuBLASLt: bf16 and float32 with float32 sums; int8, where
+// linear_int8.cu does not take it, with int32 sums and the scales applied by a kernel of our own.
 // Bound by: multiply-adds; with few rows the bytes of W.
 //
 // The algorithm is chosen once for a matrix's shape and a class of row counts (powers of two): the
@@ -392,6 +392,8 @@ bool linear_lt(struct dev *dev, const struct product *p)
     if (w_row % 16 || y_row % 16 || p->w->rows % PACK || !pack_aligned(p->w->data) ||
         !pack_aligned(p->x) || !pack_aligned(p->y) || (int8 && !pack_aligned(p->w->scale)))
         return false;
+    if (int8 && linear_int8(dev, p))
+        return true;
     struct lt_call c = {};
     c.shape = find_shape(dev, p->w, int8 ? DTYPE_INT32 : p->y_type);
     c.w = p->w->data;

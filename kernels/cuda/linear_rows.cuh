@@ -6,11 +6,12 @@
 // runs' sums are added in their order. Both kernels keep to that for any number of rows of x, so a row's
 // bits depend on the row and the matrix alone. INT8 sums are exact anyway.
 //
-// The stream. Weights are read once, so no two threads share one: lane (g, q) of a warp, g = lane / 4,
-// q = lane % 4, copies bytes 16 q .. 16 q + 15 of a block of row g of its tile into its own column of
-// shared memory, and later reads them back as its fragment of the product. No barrier, any depth; what
-// the depth holds is what is in flight. Which k a fragment's words are does not matter as long as x is
-// read in the same places.
+// The stream. Weights are read once and by one warp each, so every warp keeps a ring of its own in shared
+// memory that it alone orders copies into and reads: no barrier but the warp's, any depth; what the ring
+// holds is what is in flight. Lane (g, q), g = lane / 4, q = lane % 4, of a product wants bytes 16 q ..
+// 16 q + 15 of row g of a block, and which k those are does not matter as long as x is read in the same
+// places. The copies go by whole lines instead, eight lanes to 128 bytes of a row: memory is read a third
+// faster than by 64.
 #ifndef LINEAR_ROWS_CUH
 #define LINEAR_ROWS_CUH
 
@@ -20,7 +21,8 @@
 
 // A row of x of so many values fits in linear_few's shared memory.
 constexpr int FEW_COLS_MAX = 32 << 10;
-constexpr int SEGMENTS = 8, BLOCK = 64, TILE = 8, STAGE = 4; // bytes; rows of W; blocks of a stage
+constexpr int SEGMENTS = 8, BLOCK = 64, TILE = 8; // BLOCK in bytes, TILE in rows of W
+constexpr int PAIR = 64;                          // two blocks of a tile, in pieces of 16 bytes
 
 struct rows_matrix {
     const char *w;
@@ -64,9 +66,10 @@ __host__ __device__ inline int x_stride(int blocks)
     return (blocks | 1) * BLOCK;
 }
 
+// The first block of a segment: segments are whole lines of two blocks.
 __device__ __forceinline__ int segment_begin(int blocks, int segment)
 {
-    return blocks * segment / SEGMENTS;
+    return segment == SEGMENTS ? blocks : (blocks + 1) / 2 * segment / SEGMENTS * 2;
 }
 
 __device__ __forceinline__ const struct rows_matrix &matrix_of(const struct rows_args &a, int tile)
@@ -78,40 +81,53 @@ __device__ __forceinline__ const struct rows_matrix &matrix_of(const struct rows
     return a.m[i];
 }
 
-// One tile's row of the lane in a stream.
+// What a lane copies of a tile: 16 bytes of a line of row lane / 8 and of row lane / 8 + 4.
 struct rows_source {
-    const char *p; // at the lane's 16 bytes of block 0
-    int bytes;     // of the row, from p
+    const char *low, *high; // at the lane's bytes of line 0
+    int bytes;              // of the row, from there
 
-    __device__ void aim(const struct rows_args &a, int tile, int lane)
+    __device__ void aim(const struct rows_args &a, int tile)
     {
         const struct rows_matrix &m = matrix_of(a, tile);
-        const int row = min((tile - m.tile0) * TILE + lane / 4, m.rows - 1);
-        const int all = row_bytes(a.k, m.int8);
-        p = m.w + (size_t)row * all + lane % 4 * 16;
-        bytes = all - lane % 4 * 16;
+        const int row = (tile - m.tile0) * TILE + threadIdx.x % 32 / 8;
+        const int all = row_bytes(a.k, m.int8), at = threadIdx.x % 8 * 16;
+        low = m.w + (size_t)min(row, m.rows - 1) * all + at;
+        high = m.w + (size_t)min(row + 4, m.rows - 1) * all + at;
+        bytes = all - at;
     }
 
-    __device__ void copy(uint4 *to, int block, uint64_t policy) const
+    // Orders blocks `block` (even) and the next into a PAIR, zeros beyond the row.
+    __device__ void copy(uint4 *pair, int block, uint64_t policy) const
     {
-        const int at = block * BLOCK;
-        copy_async_16(to, p + (at < bytes ? at : 0), at < bytes ? 16 : 0, policy);
+        const int at = block * BLOCK < bytes ? block * BLOCK : 0,
+                  n = block * BLOCK < bytes ? 16 : 0;
+        const int piece = threadIdx.x % 8, column = threadIdx.x % 32 / 8 * 4 + piece % 4;
+        // The second block's columns are shifted so that a line meets all banks.
+        uint4 *to = pair + (piece < 4 ? column : 32 + (column ^ 4));
+        cp_async_16_hint(shared_address(to), low + at, n, policy);
+        cp_async_16_hint(shared_address(to + 16), high + at, n, policy);
     }
 };
 
+// The lane's 16 bytes of block 0 or 1 of a PAIR.
+__device__ __forceinline__ uint4 pair_read(const uint4 *pair, int block)
+{
+    const int lane = threadIdx.x % 32;
+    return pair[block ? 32 + (lane ^ 4) : lane];
+}
+
 // One block against 16 rows of x: two products.
 template <typename sum_t>
-__device__ __forceinline__ void block_product(sum_t sum[4], const uint4 &low, const uint4 &high,
+__device__ __forceinline__ void block_product(sum_t (&sum)[4], const uint4 &low, const uint4 &high,
                                               const uint4 &w)
 {
-    const unsigned a0[4] = {low.x, high.x, low.y, high.y}, a1[4] = {low.z, high.z, low.w, high.w};
-    const unsigned b0[2] = {w.x, w.y}, b1[2] = {w.z, w.w};
+    const uint32_t a0[4] = {low.x, high.x, low.y, high.y}, a1[4] = {low.z, high.z, low.w, high.w};
     if constexpr (std::is_same_v<sum_t, int>) {
-        mma_int8(sum, a0, b0);
-        mma_int8(sum, a1, b1);
+        mma_m16n8k32_s8(sum, a0, w.x, w.y);
+        mma_m16n8k32_s8(sum, a1, w.z, w.w);
     } else {
-        mma_bf16(sum, a0, b0);
-        mma_bf16(sum, a1, b1);
+        mma_m16n8k16_bf16(sum, a0, w.x, w.y);
+        mma_m16n8k16_bf16(sum, a1, w.z, w.w);
     }
 }
 

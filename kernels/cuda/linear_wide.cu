@@ -12,10 +12,10 @@
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS, SHARED_MOST = 225 << 10;
 
-// Stages in flight a warp.
-__host__ __device__ constexpr int depth_of(int rows16)
+// Stages of a warp's ring: a stage is a pair of blocks of COLS tiles.
+__host__ __device__ constexpr int depth_of(int rows16, int cols)
 {
-    return rows16 > 2 ? 5 : 6;
+    return (rows16 > 2 ? 10 : 12) / cols;
 }
 
 struct wide_layout {
@@ -45,9 +45,9 @@ struct band {
     }
 };
 
-// The warp's stream over its bands: stages of STAGE blocks, COLS tiles times STAGE / COLS blocks of k.
+// The warp's stream over its bands.
 template <int COLS, int DEPTH> struct wide_stream {
-    uint4 *slots; // the lane's column
+    uint4 *ring;
     struct rows_source source[COLS];
     struct band band;
     int tiles_end, block0, block, end, stage; // block0 .. end: the segment
@@ -65,22 +65,21 @@ template <int COLS, int DEPTH> struct wide_stream {
 #pragma unroll
         for (int j = 0; j < COLS; j++)
             if (band.tiles > 0 && j < band.n)
-                source[j].aim(a, band.base + band.first + j, threadIdx.x % 32);
+                source[j].aim(a, band.base + band.first + j);
     }
 
     __device__ void order(const struct rows_args &a)
     {
         if (band.tiles > 0) {
 #pragma unroll
-            for (int i = 0; i < STAGE; i++)
-                if (i % COLS < band.n && block + i / COLS < end)
-                    source[i % COLS].copy(slots + (stage * STAGE + i) * 32, block + i / COLS,
-                                          policy);
-            block += STAGE / COLS;
+            for (int j = 0; j < COLS; j++)
+                if (j < band.n)
+                    source[j].copy(ring + (stage * COLS + j) * PAIR, block, policy);
+            block += 2;
             if (block >= end)
                 begin(a, band.base + band.tiles);
         }
-        copy_async_commit();
+        cp_async_commit_group();
         stage = stage + 1 == DEPTH ? 0 : stage + 1;
     }
 };
@@ -110,13 +109,13 @@ static __device__ void fold(sum_t *sums, const struct rows_args &a, const struct
 {
     const int width = band.tiles * TILE;
     for (int i = threadIdx.x * 4; i < (a.t + SEGMENTS - 1) / SEGMENTS * width; i += THREADS * 4) {
-        const int t = i / width * SEGMENTS + (int)cluster_rank(), col = i % width;
+        const int t = i / width * SEGMENTS + (int)cluster_ctarank(), col = i % width;
         if (t >= a.t)
             break;
         sum_t part[SEGMENTS][4], sum[4];
 #pragma unroll
         for (int s = 0; s < SEGMENTS; s++) {
-            const uint4 v = cluster_load_16(cluster_address(sums + t * sums_stride(COLS) + col, s));
+            const uint4 v = *(const uint4 *)mapa(sums + t * sums_stride(COLS) + col, s);
             memcpy(part[s], &v, sizeof v);
         }
         const int tile = band.base + col / TILE;
@@ -135,20 +134,20 @@ static __device__ void fold(sum_t *sums, const struct rows_args &a, const struct
     }
 }
 
-// One stage of the stream against x.
+// One stage of the stream against x; the second block of the segment's last may be none.
 template <typename sum_t, int ROWS16, int COLS>
 static __device__ __forceinline__ void stage_product(sum_t (&sum)[ROWS16][COLS][4],
-                                                     const uint4 *slot, const char *x, int stride,
+                                                     const uint4 *pairs, const char *x, int stride,
                                                      int blocks)
 {
 #pragma unroll
-    for (int b = 0; b < STAGE / COLS; b++) {
+    for (int b = 0; b < 2; b++) {
         if (b >= blocks)
             break;
         uint4 w[COLS];
 #pragma unroll
         for (int j = 0; j < COLS; j++)
-            w[j] = slot[(b * COLS + j) * 32];
+            w[j] = pair_read(pairs + j * PAIR, b);
 #pragma unroll
         for (int r = 0; r < ROWS16; r++) {
             const char *p = x + r * 16 * stride + b * BLOCK;
@@ -185,18 +184,18 @@ static __global__ void __launch_bounds__(THREADS, 1)
     wide(const __grid_constant__ struct rows_args a, const struct wide_layout l)
 {
 #if __CUDA_ARCH__ >= 900
-    constexpr int DEPTH = depth_of(ROWS16);
+    constexpr int DEPTH = depth_of(ROWS16, COLS);
     constexpr bool INT8 = std::is_same_v<sum_t, int>;
     extern __shared__ __align__(16) char shared[];
-    const int lane = threadIdx.x % 32, segment = (int)cluster_rank();
+    const int lane = threadIdx.x % 32, segment = (int)cluster_ctarank();
     const int cluster_id = blockIdx.x / SEGMENTS;
     const int blocks = row_blocks(a.k, INT8), size = row_bytes(a.k, INT8);
     const int stride = x_stride(l.phase_blocks);
     sum_t *sums = (sum_t *)(shared + l.sums);
     struct wide_stream<COLS, DEPTH> s = {
     };
-    s.slots = (uint4 *)shared + threadIdx.x / 32 * DEPTH * STAGE * 32 + lane;
-    s.policy = l2_evict_first();
+    s.ring = (uint4 *)shared + threadIdx.x / 32 * DEPTH * COLS * PAIR;
+    s.policy = createpolicy_evict_first();
     s.block0 = segment_begin(blocks, segment);
     s.end = segment_begin(blocks, segment + 1);
     s.tiles_end = (int)((long)a.tiles * (cluster_id + 1) / l.clusters);
@@ -220,22 +219,24 @@ static __global__ void __launch_bounds__(THREADS, 1)
                 loaded = true;
             }
             const char *x = shared + l.x + lane / 4 * stride + lane % 4 * 16;
-            for (int block = block0; block < end && band.n > 0; block += STAGE / COLS) {
-                copy_async_wait<DEPTH - 1>();
-                stage_product<sum_t, ROWS16, COLS>(sum, s.slots + s.stage * STAGE * 32,
+            for (int block = block0; block < end && band.n > 0; block += 2) {
+                cp_async_wait_group<DEPTH - 1>();
+                __syncwarp(); // the other lanes' copies of the oldest stage are there too
+                stage_product<sum_t, ROWS16, COLS>(sum, s.ring + s.stage * COLS * PAIR,
                                                    x + (block - block0) * BLOCK, stride,
                                                    end - block);
+                __syncwarp(); // all lanes have read it: it is the one ordered next
                 s.order(a);
             }
         }
         if (l.phases > 1)
             __syncthreads(); // x gives way to the sums
         store_sums(sums, sum, band);
-        cluster_arrive();
-        cluster_wait(); // every block's sums are there
+        barrier_cluster_arrive();
+        barrier_cluster_wait(); // every block's sums are there
         fold<sum_t, COLS>(sums, a, band);
-        cluster_arrive();
-        cluster_wait(); // and have been read: they may be overwritten, and a block may end
+        barrier_cluster_arrive();
+        barrier_cluster_wait(); // and have been read: they may be overwritten, and a block may end
     }
 #endif
 }
@@ -243,11 +244,12 @@ static __global__ void __launch_bounds__(THREADS, 1)
 static wide_layout layout_of(const struct rows_args *a, bool int8, int rows16, int cols)
 {
     wide_layout l = {};
-    const int blocks = (row_blocks(a->k, int8) + SEGMENTS - 1) / SEGMENTS;
+    const int pairs = (row_blocks(a->k, int8) + 1) / 2;
+    const int blocks = (pairs + SEGMENTS - 1) / SEGMENTS * 2;
     const int sums = 16 * rows16 * sums_stride(cols) * (int)sizeof(float);
-    l.sums = WARPS * depth_of(rows16) * STAGE * 32 * (int)sizeof(uint4);
+    l.sums = WARPS * depth_of(rows16, cols) * cols * PAIR * (int)sizeof(uint4);
     for (l.phases = 1;; l.phases++) {
-        l.phase_blocks = ((blocks + l.phases - 1) / l.phases + STAGE - 1) / STAGE * STAGE;
+        l.phase_blocks = ((blocks + l.phases - 1) / l.phases + 1) / 2 * 2;
         const int x = 16 * rows16 * x_stride(l.phase_blocks);
         l.x = l.phases > 1 ? l.sums : l.sums + sums;
         l.bytes = l.phases > 1 ? l.sums + (x > sums ? x : sums) : l.x + x;
@@ -279,10 +281,8 @@ static void choose_cols(struct dev *dev, const struct rows_args *a)
     const int each = a->tiles / (cuda_of(dev)->n_sm / SEGMENTS); // tiles of a cluster
     if (each > 2 * WARPS)
         launch<sum_t, ROWS16, 4>(dev, a);
-    else if (each > WARPS)
-        launch<sum_t, ROWS16, 2>(dev, a);
     else
-        launch<sum_t, ROWS16, 1>(dev, a);
+        launch<sum_t, ROWS16, 2>(dev, a);
 }
 
 template <typename sum_t> static void choose_rows(struct dev *dev, const struct rows_args *a)

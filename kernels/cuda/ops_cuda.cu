@@ -174,8 +174,7 @@ static void cuda_download(struct dev *dev, void *dst, const void *src, size_t by
 
 static void cuda_copy(struct dev *dev, void *dst, const void *src, size_t bytes)
 {
-    cuda_ok(dev,
-            cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, cuda_of(dev)->stream),
+    cuda_ok(dev, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, cuda_of(dev)->stream),
             "copy");
 }
 

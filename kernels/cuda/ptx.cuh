@@ -452,93 +452,6 @@ static __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t address, ui
            (uint64_t)(1024 >> 4) << 32 | 1ull << 62;
 }
 
-// ---- streams of weights ---------------------------------------------------------------------------
-
-// A 64-bit L2 policy: what is read with it is the first to leave the cache. For weights, read once a step.
-__device__ __forceinline__ uint64_t l2_evict_first()
-{
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
-
-// 16 bytes from device to shared memory in the background, `bytes` of them (0 or 16) read, the rest zero.
-__device__ __forceinline__ void copy_async_16(void *shared, const void *p, int bytes,
-                                              uint64_t policy)
-{
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
-                     (unsigned)__cvta_generic_to_shared(shared)),
-                 "l"(p), "r"(bytes), "l"(policy)
-                 : "memory");
-}
-
-// Closes a group of this thread's copies.
-__device__ __forceinline__ void copy_async_commit()
-{
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-// All but the latest PENDING groups have arrived; for this thread alone.
-template <int PENDING> __device__ __forceinline__ void copy_async_wait()
-{
-    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
-}
-
-// Clusters (sm_90): the block's number in its cluster.
-__device__ __forceinline__ unsigned cluster_rank()
-{
-    unsigned rank;
-    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
-}
-
-// Every thread of the cluster has come here, and what it wrote before is seen after cluster_wait().
-__device__ __forceinline__ void cluster_arrive()
-{
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-}
-__device__ __forceinline__ void cluster_wait()
-{
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-// Where block `rank` of the cluster has what lies at `shared` here.
-__device__ __forceinline__ unsigned cluster_address(const void *shared, unsigned rank)
-{
-    unsigned address;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;"
-        : "=r"(address)
-        : "r"((unsigned)__cvta_generic_to_shared(shared)), "r"(rank));
-    return address;
-}
-__device__ __forceinline__ uint4 cluster_load_16(unsigned address)
-{
-    uint4 v;
-    asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "r"(address)
-                 : "memory");
-    return v;
-}
-
-// sum[16 x 8] += a[16 x 16] b[16 x 8], bf16 to float32.
-__device__ __forceinline__ void mma_bf16(float sum[4], const unsigned a[4], const unsigned b[2])
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-// sum[16 x 8] += a[16 x 32] b[32 x 8], int8 to int32.
-__device__ __forceinline__ void mma_int8(int sum[4], const unsigned a[4], const unsigned b[2])
-{
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
 // A barrier of `threads` threads of the block, by number: 0 is that of __syncthreads.
 __device__ __forceinline__ void ptx_bar_sync(int barrier, int threads)
 {
@@ -623,6 +536,99 @@ __device__ __forceinline__ void ptx_mma_s8_k32(int *d, const uint32_t *a, uint32
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// A policy for L2: what is read with it is the first to leave. For weights, read once a step.
+static __device__ __forceinline__ uint64_t createpolicy_evict_first()
+{
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+
+// 16 bytes from global to shared memory; bytes 0 writes zeros instead.
+static __device__ __forceinline__ void cp_async_16_hint(uint32_t dst, const void *src,
+                                                        uint32_t bytes, uint64_t policy)
+{
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(dst),
+                 "l"(src), "r"(bytes), "l"(policy)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void cp_async_commit_group()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Until all but the last N groups of this thread have arrived.
+template <int N> static __device__ __forceinline__ void cp_async_wait_group()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+static __device__ __forceinline__ void mma_m16n8k32_s8(int (&d)[4], const uint32_t (&a)[4],
+                                                       uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Arrives at the barrier that block `rank` of the cluster has where `barrier` is here.
+static __device__ __forceinline__ void mbarrier_arrive_cluster(uint32_t barrier, uint32_t rank)
+{
+#if PTX_SM90
+    asm volatile("{\n.reg .b32 at;\n"
+                 "mapa.shared::cluster.u32 at, %0, %1;\n"
+                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [at];\n}" ::"r"(barrier),
+                 "r"(rank)
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
+// The same to each block of the cluster in `blocks` (a bit each), at the same place and barrier there.
+static __device__ __forceinline__ void cp_async_bulk_tensor_2d_multicast(uint32_t dst,
+                                                                         const void *map, int x,
+                                                                         int y, uint32_t barrier,
+                                                                         uint16_t blocks)
+{
+#if PTX_SM90
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(dst),
+                 "l"(map), "r"(barrier), "r"(x), "r"(y), "h"(blocks)
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
+// d[64 x 256] (+)= a[64 x 32] b[256 x 32]^T, both in shared memory with the 32 values contiguous.
+// keep 0: d is overwritten.
+static __device__ __forceinline__ void wgmma_m64n256k32_s8(int (&d)[128], uint64_t a, uint64_t b,
+                                                           int keep)
+{
+#if PTX_SM90A
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.s8 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+                 "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+                 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+                 "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, "
+                 "%110, %111, "
+                 "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, "
+                 "%125, %126, %127}, "
+                 "%128, %129, p;\n}"
+                 : PTX_R32(d, 0), PTX_R32(d, 32), PTX_R32(d, 64), PTX_R32(d, 96)
+                 : "l"(a), "l"(b), "r"(keep));
+#else
+    __trap();
+#endif
 }
 
 #endif

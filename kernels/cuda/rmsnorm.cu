@@ -1,5 +1,5 @@
 // rmsnorm.cu - optional residual add, then the zero-centred norm of Qwen3_5RMSNorm.
-// Computes: x += add, rounded to the activations' type; y = x * rsqrt(mean(x^2) + eps) * (1 + w).
+// Computes: x += add; y = x * rsqrt(mean(x^2) + eps) * (1 + w), y from the sum before x's rounding.
 // Bound by: memory, x and add read, x and y written; at few rows by its start and two barriers.
 //
 // One block a row, a pack of eight values a thread, held in registers between the sum and the product.
@@ -26,7 +26,7 @@ static __global__ void __launch_bounds__(1024)
             const pack other = pack_load(add + at);
 #pragma unroll
             for (int j = 0; j < PACK; j++)
-                v.v[j] = to_float(from_float<act_t>(v.v[j] + other.v[j]));
+                v.v[j] += other.v[j];
             if (x != y)
                 pack_store(x + at, v);
         }
@@ -48,19 +48,21 @@ static __global__ void __launch_bounds__(256)
     rmsnorm_any(act_t *y, act_t *x, const act_t *add, const float *w, int n, float eps)
 {
     __shared__ float shared[32];
-    act_t *row = x + (size_t)blockIdx.x * n, *to = y + (size_t)blockIdx.x * n;
+    const size_t at = (size_t)blockIdx.x * n;
     griddepcontrol_launch_dependents();
     griddepcontrol_wait();
     float sum = 0;
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
-        if (add)
-            row[i] =
-                from_float<act_t>(to_float(row[i]) + to_float(add[(size_t)blockIdx.x * n + i]));
-        sum += to_float(row[i]) * to_float(row[i]);
+        const float v = to_float(x[at + i]) + (add ? to_float(add[at + i]) : 0.0f);
+        sum += v * v;
     }
     const float r = 1.0f / sqrtf(block_sum(sum, shared) / (float)n + eps);
-    for (int i = threadIdx.x; i < n; i += blockDim.x)
-        to[i] = from_float<act_t>(to_float(row[i]) * r * (1.0f + w[i]));
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {
+        const float v = to_float(x[at + i]) + (add ? to_float(add[at + i]) : 0.0f);
+        if (add)
+            x[at + i] = from_float<act_t>(v);
+        y[at + i] = from_float<act_t>(v * r * (1.0f + w[i])); // after x: it may be x
+    }
 }
 
 template <typename act_t> static void run(struct dev *dev, const struct rmsnorm_args *a)
