@@ -13,14 +13,17 @@ RUN cmake --preset release && cmake --build --preset release && cmake --install 
 
 FROM ${DEBIAN}
 RUN apt-get update -qq \
-    && apt-get install -y -qq --no-install-recommends libmicrohttpd12 libuv1 libjansson4 libutf8proc2 libdnnl2 libgomp1 \
+    && apt-get install -y -qq --no-install-recommends libmicrohttpd12 libuv1 libjansson4 libutf8proc2 libdnnl2 libgomp1 libsqlite3-0 libnettle8 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local/bin/deltaserve /usr/local/bin/deltaserve
 COPY --from=build /usr/local/share/deltaserve /usr/local/share/deltaserve
+# Jobs are kept in a volume, which can be written although the root file system cannot.
+RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/deltaserve
+VOLUME /var/lib/deltaserve
 USER 10001:10001
 WORKDIR /
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 # A container's own network is the border here; put --api-key-file on anything that others can reach.
-ENV DELTASERVE_HOST=0.0.0.0 DELTASERVE_INSECURE=true
+ENV DELTASERVE_HOST=0.0.0.0 DELTASERVE_INSECURE=true XDG_STATE_HOME=/var/lib
 ENTRYPOINT ["/usr/local/bin/deltaserve"]

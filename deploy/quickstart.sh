@@ -72,7 +72,8 @@ if [ $check = yes ]; then
 fi
 cat <<TXT
 
-The server runs at $URL (log: $LOG; stop it with: kill \$(cat build/quickstart.pid)). Try:
+The server runs at $URL (log: $LOG; stop it with: kill \$(cat build/quickstart.pid)).
+Open it in a browser, or try:
 
   curl -N $URL/v1/completions -H 'Content-Type: application/json' \\
     -d '{"prompt": "It was a dark and stormy night;", "max_tokens": 100, "stream": true}'

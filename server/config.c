@@ -78,6 +78,23 @@ static const struct option OPTIONS[] = {
      "comment in a stream after this silence; 0: never"},
     {"drain-timeout-ms", NUMBER, AT(drain_timeout_ms), "30000", 0, 3600000, NULL,
      "after SIGTERM, requests under way may take this long"},
+    {"jobs-db", TEXT, AT(jobs_db), "auto", 0, 0, NULL,
+     "SQLite file that keeps jobs, or ':memory:'; auto: jobs.sqlite in $XDG_STATE_HOME/deltaserve "
+     "or ~/.local/state/deltaserve, else in memory"},
+    {"jobs-queue-max", NUMBER, AT(jobs_queue_max), "64", 1, 100000, NULL,
+     "jobs that may wait; more get 429"},
+    {"jobs-keep-max", NUMBER, AT(jobs_keep_max), "1000", 1, 1000000, NULL,
+     "finished jobs kept; the oldest go first"},
+    {"jobs-keep-hours", NUMBER, AT(jobs_keep_hours), "720", 0, 1000000, NULL,
+     "finished jobs are removed after this; 0: never"},
+    {"jobs-max-bytes", NUMBER, AT(jobs_bytes_max), "1073741824", 131072, 64 * TIB, NULL,
+     "size of the jobs-db file; at three quarters of it the oldest jobs are removed"},
+    {"jobs-timeout-s", NUMBER, AT(jobs_timeout_s), "3600", 1, 1000000, NULL,
+     "most a job may run, and its default timeout_s"},
+    {"jobs-lull-ms", NUMBER, AT(jobs_lull_ms), "30000", 0, 3600000, NULL,
+     "an exclusive job waits this long in all for moments without clients"},
+    {"jobs-pause-ms", NUMBER, AT(jobs_pause_ms), "2000", 0, 3600000, NULL,
+     "longest that a client's request is held back for an exclusive job"},
     {"log-level", TEXT, AT(log_level), "info", 0, 0, "debug|info|warn|error", "least level logged"},
     {"trace", TEXT, AT(trace), "", 0, 0, NULL, "file for one line per decision of the planner"},
     {"check", SWITCH, AT(check), "", 0, 0, NULL, "load the model, print the memory plan, exit"},
@@ -218,6 +235,17 @@ void config_wait_passively(char **argv)
         return;
     exe[n] = '\0';
     execv(exe, argv); // comes back only when it failed, and then we run as we are
+}
+
+bool config_state_path(const char *name, char *path, size_t size)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    int n = -1;
+    if (state && *state == '/') // the XDG specification ignores others
+        n = snprintf(path, size, "%s/deltaserve/%s", state, name);
+    else if (home && *home == '/')
+        n = snprintf(path, size, "%s/.local/state/deltaserve/%s", home, name);
+    return n >= 0 && n < (int)size;
 }
 
 void config_help(FILE *f)

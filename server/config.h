@@ -4,6 +4,7 @@
 #define CONFIG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -22,6 +23,9 @@ struct config_values {
     int64_t queue_max, n_max, max_tokens_default;
     int64_t connections_max, connections_per_ip, body_bytes_max, idle_timeout_ms;
     int64_t heartbeat_ms, drain_timeout_ms;
+    const char *jobs_db;
+    int64_t jobs_queue_max, jobs_keep_max, jobs_keep_hours, jobs_bytes_max;
+    int64_t jobs_timeout_s, jobs_lull_ms, jobs_pause_ms;
     const char *log_level, *trace;
     bool check, help, version;
 };
@@ -35,6 +39,10 @@ int config_read(struct config_values *v, int argc, char **argv, struct err *e) M
 // make a server on shared cores tens of times slower: 3,200 against 96 prompt tokens/s with the
 // bundled model on two cores at load 10 (2026-11-23).
 void config_wait_passively(char **argv);
+
+// The path of a file that this program keeps between runs: deltaserve/NAME in $XDG_STATE_HOME, else in
+// ~/.local/state. false when neither is known or the path is longer than size.
+bool config_state_path(const char *name, char *path, size_t size);
 
 void config_help(FILE *f);                                 // the table, for people
 void config_print(const struct config_values *v, FILE *f); // name = value, one a line

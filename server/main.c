@@ -1,6 +1,6 @@
 // main.c - starts and stops the rooms; the only file that includes from all of them.
 //
-// Order: options, keys, device, listening socket; then the model loads on a thread of its own while
+// Order: options, keys, device, jobs' store, listening socket; then the model loads on a thread of its own while
 // /livez already answers and everything else says 503 "loading"; then the engine starts. Exit codes:
 // 0 drained or checked, 1 could not start, 2 wrong options, 3 the device was lost.
 #define _GNU_SOURCE
@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 #include "err.h"
 #include "http.h"
 #include "inverse.h"
+#include "jobs.h"
 #include "keys.h"
 #include "log.h"
 #include "mem.h"
@@ -33,12 +35,13 @@ enum { EXIT_OPTIONS = 2, EXIT_DEVICE = 3, HEADER_BYTES_MAX = 32 * 1024 };
 struct app {
     struct config_values options;
     struct keys keys;
-    char model_dir[PATH_MAX], model_id[256];
+    char model_dir[PATH_MAX], model_id[256], data_dir[PATH_MAX], device_what[256];
     struct model_options model_options;
     const struct ops *ops;
     struct dev *dev;
     struct tokenizer *tokenizer;
     struct engine *engine;
+    struct jobs *jobs;
     struct api_server api;
     struct http *http;
     pthread_t loader;
@@ -46,31 +49,32 @@ struct app {
     int signals; // SIGTERM and SIGINT seen; loop thread
 };
 
-static bool is_dir_with_config(const char *dir)
+// A folder that holds file, beside the program: in the source tree, or where `cmake --install` puts it.
+static bool find_beside(const char *in_tree, const char *installed, const char *file, char *dir,
+                        size_t size)
 {
-    char path[PATH_MAX];
-    return snprintf(path, sizeof path, "%s/config.json", dir) < (int)sizeof path &&
-           access(path, R_OK) == 0;
+    const char *const places[] = {in_tree, installed};
+    char exe[PATH_MAX], path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    char *slash = n < 0 ? NULL : memrchr(exe, '/', (size_t)n);
+    if (!slash)
+        return false;
+    *slash = '\0';
+    for (int i = 0; i < 2; i++)
+        if (snprintf(dir, size, "%s/%s", exe, places[i]) < (int)size &&
+            snprintf(path, sizeof path, "%s/%s", dir, file) < (int)sizeof path &&
+            access(path, R_OK) == 0)
+            return true;
+    return false;
 }
 
-// The bundled model lies beside the program: in the source tree, or where `cmake --install` puts it.
 static int find_bundled(char *dir, size_t size, struct err *e)
 {
-    static const char *const PLACES[] = {"../../models/bundled",
-                                         "../share/deltaserve/models/bundled"};
-    char exe[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (n < 0)
-        return err_set(e, ERR_BAD_REQUEST, "/proc/self/exe cannot be read; give --model DIR");
-    exe[n] = '\0';
-    char *slash = strrchr(exe, '/');
-    CHECK(slash != NULL);
-    *slash = '\0';
-    for (size_t i = 0; i < sizeof PLACES / sizeof *PLACES; i++)
-        if (snprintf(dir, size, "%s/%s", exe, PLACES[i]) < (int)size && is_dir_with_config(dir))
-            return 0;
+    if (find_beside("../../models/bundled", "../share/deltaserve/models/bundled", "config.json",
+                    dir, size))
+        return 0;
     return err_set(e, ERR_BAD_REQUEST,
-                   "the bundled model is not beside the program (%.200s); give --model DIR", exe);
+                   "the bundled model is not beside the program; give --model DIR");
 }
 
 // The name clients use, from the checkpoint's place: "models--org--name" in a cache's path is
@@ -180,7 +184,7 @@ static int open_device(struct app *app, struct err *e)
 {
     const struct config_values *c = &app->options;
     const bool may_gpu = strcmp(c->device, "cpu") != 0, must_gpu = !strcmp(c->device, "cuda");
-    char why[256] = "this build has no CUDA backend; configure it with -DWITH_CUDA=ON", what[256];
+    char why[256] = "this build has no CUDA backend; configure it with -DWITH_CUDA=ON";
     struct dev_options options = {
         .index = (int)c->device_index,
         .threads = (int)c->threads,
@@ -200,9 +204,9 @@ static int open_device(struct app *app, struct err *e)
     }
     if (!app->dev)
         return err_set(e, ERR_BAD_REQUEST, "device '%s' cannot be opened: %s", c->device, why);
-    app->ops->describe(app->dev, what, sizeof what);
+    app->ops->describe(app->dev, app->device_what, sizeof app->device_what);
     log_event(LOG_INFO, "device", "name=%s built_for=%s what=\"%s\"", app->ops->name, BUILT_FOR,
-              what);
+              app->device_what);
     return 0;
 }
 
@@ -265,6 +269,74 @@ static void device_lost(void *ud, const struct err *e)
     end_with(ud, EXIT_DEVICE);
 }
 
+// The folders above path; what cannot be made shows when the file is opened.
+static void make_parents(char *path)
+{
+    for (char *p = strchr(path + 1, '/'); p; p = strchr(p + 1, '/')) {
+        *p = '\0';
+        (void)mkdir(path, 0700);
+        *p = '/';
+    }
+}
+
+// A file that was named must be usable; the default is given up for memory, so that a second server,
+// or one without a home, starts too.
+static int open_jobs(struct app *app, struct err *e)
+{
+    const struct config_values *c = &app->options;
+    char path[PATH_MAX];
+    struct jobs_options o = {.store = {.path = c->jobs_db,
+                                       .bytes_max = c->jobs_bytes_max,
+                                       .jobs_max = (int)c->jobs_keep_max,
+                                       .keep_ms = c->jobs_keep_hours * 3600000},
+                             .queue_max = (int)c->jobs_queue_max,
+                             .timeout_max_s = (int)c->jobs_timeout_s,
+                             .lull_ms = (int)c->jobs_lull_ms,
+                             .pause_ms = (int)c->jobs_pause_ms};
+    const bool by_default = !strcmp(c->jobs_db, "auto");
+    if (by_default && config_state_path("jobs.sqlite", path, sizeof path)) {
+        make_parents(path);
+        o.store.path = path;
+        app->jobs = jobs_open(&o, e);
+        if (!app->jobs)
+            log_event(LOG_WARN, "jobs_in_memory", "text=\"%s\"", e->text);
+    }
+    if (by_default && !app->jobs)
+        o.store.path = ":memory:";
+    if (!app->jobs)
+        app->jobs = jobs_open(&o, e);
+    if (app->jobs)
+        log_event(LOG_INFO, "jobs", "db=%s", o.store.path);
+    return app->jobs ? 0 : -1;
+}
+
+// Where a client on this machine reaches us.
+static const char *own_host(const char *host)
+{
+    return !strcmp(host, "0.0.0.0") ? "127.0.0.1" : !strcmp(host, "::") ? "::1" : host;
+}
+
+static void start_jobs(struct app *app)
+{
+    const bool has_data = find_beside("../../tests/data", "../share/deltaserve/data", "heldout.txt",
+                                      app->data_dir, sizeof app->data_dir);
+    const struct job_node node = {.engine = app->engine,
+                                  .ops = app->ops,
+                                  .tokenizer = app->tokenizer,
+                                  .config = engine_config(app->engine),
+                                  .model_options = engine_model_options(app->engine),
+                                  .model_id = app->model_id,
+                                  .model_dir = app->model_dir,
+                                  .version = DELTASERVE_VERSION,
+                                  .commit = DELTASERVE_COMMIT,
+                                  .device = app->device_what,
+                                  .host = own_host(app->options.host),
+                                  .port = http_port(app->http),
+                                  .api_key = app->keys.n ? app->keys.key[0] : NULL,
+                                  .data_dir = has_data ? app->data_dir : NULL};
+    jobs_start(app->jobs, &node);
+}
+
 static void *load(void *ud)
 {
     struct app *app = ud;
@@ -281,6 +353,7 @@ static void *load(void *ud)
         app->engine = engine_create(m, app->ops, app->dev, app->tokenizer, &o, &e);
     }
     if (app->engine) {
+        start_jobs(app);
         api_ready(&app->api, app->engine, app->tokenizer);
         log_event(LOG_INFO, "ready", "id=%s", app->model_id);
     } else {
@@ -298,6 +371,7 @@ static void on_signal(void *ud, int signum)
         return;
     }
     log_event(LOG_INFO, "signal", "name=%s", strsignal(signum));
+    jobs_stop(app->jobs); // they would outlast any drain
     if (app->signals++ == 0)
         http_drain(app->http);
     else
@@ -307,15 +381,19 @@ static void on_signal(void *ud, int signum)
 static int serve(struct app *app, struct err *e)
 {
     const struct config_values *c = &app->options;
+    if (open_jobs(app, e))
+        return -1;
     app->api = (struct api_server){
         .model_id = app->model_id,
         .created = time(NULL),
         .version = DELTASERVE_VERSION,
         .commit = DELTASERVE_COMMIT,
+        .device = app->device_what,
         .n_max = (int)c->n_max,
         .max_tokens_default = (int)c->max_tokens_default,
         .any_model = c->any_model,
         .thinking_by_default = c->thinking,
+        .jobs = app->jobs,
     };
     struct http_options o = {
         .host = c->host,
@@ -332,11 +410,14 @@ static int serve(struct app *app, struct err *e)
         .ud = app,
     };
     app->http = http_create(&o, API_ROUTES, API_ROUTES_N, &app->api, e);
-    if (!app->http)
+    if (!app->http) {
+        jobs_close(app->jobs);
         return -1;
+    }
     CHECK(pthread_create(&app->loader, NULL, load, app) == 0);
     http_run(app->http);
     pthread_join(app->loader, NULL);
+    jobs_close(app->jobs);
     engine_destroy(app->engine);
     http_destroy(app->http);
     return 0;

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # run.sh - installs what is missing, builds and runs every test; what CI runs. Steps go on after a
 # failure; the last lines say what failed and what was skipped, and why.
-#   tests/run.sh [step...]   only these steps: style gcc clients clang asan tsan fuzz
+#   tests/run.sh [step...]   only these steps: style gcc clients page clang asan tsan fuzz
 set -uo pipefail
 cd "$(dirname "$0")/.."
 source deploy/packages.sh
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(style gcc clients clang asan tsan fuzz)
+[ ${#steps[@]} -gt 0 ] || steps=(style gcc clients page clang asan tsan fuzz)
 passed=0 failed=0 skipped=0 report=()
 mkdir -p build
 
@@ -61,6 +61,19 @@ clients() {
         .venv/bin/python tests/text/tokenizer_parity.py --tool build/dev/tokenize_tool
 }
 
+# The page and the reports in a browser; pictures of both are left in build/page.
+page() {
+    if ! need chromium chromium-driver fonts-dejavu-core; then
+        echo "skip: page: chromium and chromium-driver cannot be installed here"
+        skipped=$((skipped + 1))
+        return
+    fi
+    check "python packages" venv
+    check "reports in chromium" .venv/bin/python tests/page/reports.py --tool build/dev/report_tool \
+        --results tests/data/results --shots build/page
+    check "page in chromium" tests/page/run.sh build/dev/deltaserve
+}
+
 fuzz() {
     check "fuzz build" bash -c "cmake --preset fuzz && cmake --build --preset fuzz"
     local target name
@@ -80,6 +93,7 @@ for step in "${steps[@]}"; do
     style) check "style" python3 tools/check_style.py ;;
     gcc) suite dev ;;
     clients) clients ;;
+    page) page ;;
     clang | asan | tsan) suite "$step" ;;
     fuzz) fuzz ;;
     *) echo "run.sh: there is no step '$step'" >&2; exit 2 ;;

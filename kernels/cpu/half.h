@@ -40,6 +40,10 @@ static inline void half_from_bf16(float *y, const void *x, size_t n)
 void half_widen_avx2(float *y, const void *x, size_t n);
 void half_widen_avx512(float *y, const void *x, size_t n);
 
+// The same for half_to_bf16, below.
+void half_narrow_avx2(uint16_t *y, const float *x, size_t n);
+void half_narrow_avx512(uint16_t *y, const float *x, size_t n);
+
 static inline void half_to_bf16(uint16_t *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)

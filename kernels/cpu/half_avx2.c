@@ -14,3 +14,8 @@ void half_widen_avx2(float *y, const void *x, size_t n)
     }
     half_from_bf16(y + i, p + 2 * i, n - i);
 }
+
+void half_narrow_avx2(uint16_t *y, const float *x, size_t n)
+{
+    half_to_bf16(y, x, n);
+}

@@ -10,7 +10,7 @@
 
 #include "half.h"
 
-enum { SLOT_X, SLOT_SCALE, SLOT_TILE }; // scratch
+enum { SLOT_X, SLOT_SCALE, SLOT_TILE, SLOT_PANELS }; // scratch
 
 // One matrix of the call.
 struct product {
@@ -21,23 +21,52 @@ struct product {
     int t, t_gemm;
 };
 
+static int divide_up(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+enum { ROUND_ROWS = 8 }; // that a thread does at a time
+
+struct rounding {
+    enum cpu_isa isa;
+    uint16_t *y;
+    const float *x;
+    size_t cols;
+    int rows;
+};
+
+static void round_rows(void *ud, int i, int worker)
+{
+    (void)worker;
+    const struct rounding *r = ud;
+    const int row = i * ROUND_ROWS, left = r->rows - row;
+    const size_t at = (size_t)row * r->cols;
+    const size_t n = (size_t)(left < ROUND_ROWS ? left : ROUND_ROWS) * r->cols;
+    if (r->isa == CPU_AVX512)
+        half_narrow_avx512(r->y + at, r->x + at, n);
+    else if (r->isa == CPU_AVX2)
+        half_narrow_avx2(r->y + at, r->x + at, n);
+    else
+        half_to_bf16(r->y + at, r->x + at, n);
+}
+
 // x rounded to what a type of weights asks for, all rows, into p->x and p->scale. False: no memory.
 static bool round_x(struct dev *dev, const struct linear_args *a, struct product *p)
 {
+    struct cpu *cpu = cpu_of(dev);
     const size_t cols = (size_t)p->w->cols, n = (size_t)a->t * cols;
     p->x = a->x;
     p->scale = NULL;
     if (p->w->type == DTYPE_F32)
         return true;
     if (p->w->type == DTYPE_BF16) {
-        uint16_t *x = cpu_scratch(dev, SLOT_X, n * sizeof *x);
-        const int threads = cpu_of(dev)->threads;
-        (void)threads; // without OpenMP
-#pragma omp parallel for num_threads(threads) if (a->t > 8) schedule(static)
-        for (int t = 0; t < (x ? a->t : 0); t++)
-            half_to_bf16(x + (size_t)t * cols, (const float *)a->x + (size_t)t * cols, cols);
-        p->x = (const uint8_t *)x;
-        return x != NULL;
+        struct rounding r = {.isa = cpu->isa, .x = a->x, .cols = cols, .rows = a->t};
+        r.y = cpu_scratch(dev, SLOT_X, n * sizeof *r.y);
+        p->x = (const uint8_t *)r.y;
+        if (r.y)
+            cpu_share(cpu, divide_up(a->t, ROUND_ROWS), round_rows, &r);
+        return r.y != NULL;
     }
     int8_t *x = cpu_scratch(dev, SLOT_X, n);
     float *s = cpu_scratch(dev, SLOT_SCALE, (size_t)a->t * sizeof *s);
@@ -123,7 +152,10 @@ struct strips {
     struct linear_rows rows; // col0 and cols are the strip's
 };
 
-enum { STRIP = 64, SHARED_BYTES = 1 << 17 }; // fewer bytes are done before a helper has looked up
+enum {
+    STRIP = LINEAR_STRIP,
+    SHARED_BYTES = 1 << 17
+}; // fewer are done before a helper has looked up
 
 static void do_strip(void *ud, int i, int worker)
 {
@@ -155,12 +187,80 @@ static void do_rows(struct dev *dev, const struct product *p, int row)
             do_strip(&s, i, 0);
 }
 
+// The matrix path of our own: x is packed once, then pieces of y are dealt to the threads.
+struct pieces {
+    struct linear_x x;
+    float *packed, *panels; // panels: one a thread
+    struct linear_matrix matrix;
+    int strips, rows; // of a piece
+};
+
+enum { PACK_GROUPS = 4 }; // groups of x packed at a time
+
+static void pack_x(void *ud, int i, int worker)
+{
+    (void)worker;
+    const struct pieces *p = ud;
+    const int first = i * PACK_GROUPS, row = first * LINEAR_GROUP;
+    for (int g = 0; g < PACK_GROUPS && row + g * LINEAR_GROUP < p->x.rows; g++)
+        linear_pack_avx2(p->packed, &p->x, first + g);
+}
+
+static void do_piece(void *ud, int i, int worker)
+{
+    const struct pieces *p = ud;
+    struct linear_matrix m = p->matrix;
+    m.panel = p->panels + (size_t)worker * LINEAR_PANEL;
+    m.col0 = i % p->strips * LINEAR_STRIP;
+    m.cols = m.w.rows - m.col0 < LINEAR_STRIP ? m.w.rows - m.col0 : LINEAR_STRIP;
+    m.row0 = i / p->strips * p->rows;
+    m.rows = p->x.rows - m.row0 < p->rows ? p->x.rows - m.row0 : p->rows;
+    linear_matrix_avx2(&m);
+}
+
+// Rows row .. t_gemm - 1. Pieces are strips of W, of all rows when that gives every thread a few: a
+// piece packs its weights anew.
+static void do_matrix(struct dev *dev, const struct product *p, int row)
+{
+    enum { PIECES = 4, ROWS = 32 * LINEAR_GROUP };
+    struct cpu *cpu = cpu_of(dev);
+    const size_t k = (size_t)p->w->cols, words = linear_words(p->w->type, p->w->cols);
+    const int rows = p->t_gemm - row, groups = divide_up(rows, LINEAR_GROUP);
+    const int strips = divide_up(p->w->rows, LINEAR_STRIP);
+    float *packed =
+        cpu_scratch(dev, SLOT_TILE, (size_t)groups * LINEAR_GROUP * words * sizeof *packed);
+    float *panels =
+        cpu_scratch(dev, SLOT_PANELS, (size_t)cpu->threads * LINEAR_PANEL * sizeof *panels);
+    if (!packed || !panels)
+        return;
+    struct pieces pieces = {.x = {.x = p->x + (size_t)row * k * dtype_bytes(p->w->type),
+                                  .type = p->w->type,
+                                  .rows = rows,
+                                  .k = p->w->cols},
+                            .packed = packed,
+                            .panels = panels,
+                            .matrix = {.y = p->y + (size_t)row * (size_t)p->w->rows,
+                                       .x = packed,
+                                       .scale = p->scale ? p->scale + row : NULL,
+                                       .w = *p->w},
+                            .strips = strips,
+                            .rows = strips >= PIECES * cpu->threads ? rows : ROWS};
+    cpu_share(cpu, divide_up(groups, PACK_GROUPS), pack_x, &pieces);
+    cpu_share(cpu, strips * divide_up(rows, pieces.rows), do_piece, &pieces);
+}
+
 static void multiply(struct dev *dev, const struct product *p)
 {
     int row = 0, done = 1;
     for (; row < p->t_gemm && done > 0; row += done > 0 ? done : 0)
         done = do_tile(dev, p, row);
-    if (row < p->t && done >= 0)
+    if (done < 0)
+        return;
+    if (row < p->t_gemm && cpu_of(dev)->isa >= CPU_AVX2) {
+        do_matrix(dev, p, row);
+        row = p->t_gemm;
+    }
+    if (row < p->t)
         do_rows(dev, p, row);
 }
 

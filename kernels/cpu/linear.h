@@ -4,9 +4,13 @@
 
 #include "cpu.h"
 
-// The matrix path multiplies tiles of these many rows, the largest that fit first; what is less than
-// the smallest is padded with zeros. oneDNN gives a row the same bits in each (tests/kernels/linear.c
-// cuts the same rows differently), so a row's sums do not depend on how many rows a step holds.
+// Weight rows that a thread does at a time.
+enum { LINEAR_STRIP = 64 };
+
+// The matrix path by oneDNN multiplies tiles of these many rows, the largest that fit first; what is
+// less than the smallest is padded with zeros. Its AVX-512 kernels give a row the same bits in each
+// (tests/kernels/linear.c cuts the same rows differently), so a row's sums do not depend on how many
+// rows a step holds.
 enum { LINEAR_TILE = 256, LINEAR_TILE_MIN = 16 };
 
 // x [rows, k] for the few-rows path, in the form its kernels read: float32, bf16, or int8 with
@@ -27,8 +31,40 @@ void linear_rows_avx512bf16(const struct linear_rows *r); // BF16 by vdpbf16ps
 
 // The matrix path by oneDNN: y [tile, w.rows] from x [tile, w.cols] in the same form as above; y is
 // float32, or int32 for INT8. false when this type is not oneDNN's on this processor or it has no
-// primitive for the shape (the few-rows path does the work); a failure while running is kept for
-// sync().
+// primitive of its AVX-512 kind for the shape: linear_matrix does the work. A failure while running is
+// kept for sync().
 bool linear_tile(struct dev *dev, void *y, const void *x, const struct weight *w, int tile);
+
+// The matrix path of our own, where oneDNN's will not do: its float32 product for AVX2 adds a row's
+// values in another order when the row stands elsewhere in the tile, its int8 product saturates there,
+// and it has none for bf16.
+enum { LINEAR_GROUP = 6, LINEAR_PANEL = LINEAR_STRIP * 256 };
+
+// Words of a packed row of k values: a float32 each, or two int16.
+static inline size_t linear_words(enum dtype type, int k)
+{
+    return type == DTYPE_INT8 ? ((size_t)k + 1) / 2 : (size_t)k;
+}
+
+// x [rows, k] in the form of linear_rows, to be packed: words [group][words][LINEAR_GROUP], rows beyond
+// the last one zero.
+struct linear_x {
+    const void *x;
+    enum dtype type;
+    int rows, k;
+};
+
+struct linear_matrix {
+    float *y;           // [.., w.rows]
+    const float *x;     // packed
+    const float *scale; // [..], INT8
+    struct weight w;
+    float *panel;   // [LINEAR_PANEL], 64-aligned, the thread's own
+    int row0, rows; // of x to do; row0 a multiple of LINEAR_GROUP
+    int col0, cols; // the weight's rows to do, at most LINEAR_STRIP
+};
+
+void linear_pack_avx2(float *to, const struct linear_x *x, int group); // one group, to its place
+void linear_matrix_avx2(const struct linear_matrix *m);
 
 #endif

@@ -6,6 +6,7 @@
 // thread time on a shared machine.
 #include <dnnl.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "linear.h"
 
@@ -82,6 +83,14 @@ static bool describe(struct shape *s, dnnl_memory_desc_t *x, dnnl_memory_desc_t 
            dnnl_memory_desc_init_by_tag(y, 2, y_dims, out, dnnl_ab) == dnnl_success;
 }
 
+// Its kernels for AVX-512 ("brg:avx512_core...") add every row alike; what else it may offer does not.
+static bool adds_rows_alike(dnnl_primitive_desc_t pd)
+{
+    const char *kernel = NULL;
+    return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kernel) == dnnl_success &&
+           strncmp(kernel, "brg:avx512", 10) == 0;
+}
+
 static bool make_shape(struct state *st, struct shape *s)
 {
     dnnl_memory_desc_t x, w, y;
@@ -90,7 +99,7 @@ static bool make_shape(struct state *st, struct shape *s)
     if (!describe(s, &x, &w, &y) || dnnl_matmul_desc_init(&op, &x, &w, NULL, &y) != dnnl_success ||
         dnnl_primitive_desc_create(&pd, &op, NULL, st->engine, NULL) != dnnl_success)
         return false;
-    bool made = dnnl_primitive_create(&s->primitive, pd) == dnnl_success &&
+    bool made = adds_rows_alike(pd) && dnnl_primitive_create(&s->primitive, pd) == dnnl_success &&
                 dnnl_memory_create(&s->x, &x, st->engine, DNNL_MEMORY_NONE) == dnnl_success &&
                 dnnl_memory_create(&s->w, &w, st->engine, DNNL_MEMORY_NONE) == dnnl_success &&
                 dnnl_memory_create(&s->y, &y, st->engine, DNNL_MEMORY_NONE) == dnnl_success;
@@ -117,12 +126,12 @@ static struct shape *find_shape(struct state *st, const struct weight *w, int ti
     return s;
 }
 
-// bf16 needs AVX-512; int8 without VNNI would saturate in the middle of its sums.
+// int8 without VNNI would saturate in the middle of its sums.
 static bool takes(const struct cpu *cpu, enum dtype type)
 {
-    if (type == DTYPE_F32)
-        return cpu->isa >= CPU_AVX2;
-    return cpu->isa == CPU_AVX512 && (type == DTYPE_BF16 ? cpu->bf16 : cpu->vnni);
+    return cpu->isa == CPU_AVX512 && (type == DTYPE_F32    ? true
+                                      : type == DTYPE_BF16 ? cpu->bf16
+                                                           : cpu->vnni);
 }
 
 bool linear_tile(struct dev *dev, void *y, const void *x, const struct weight *w, int tile)

@@ -8,6 +8,7 @@
 #include "parts.h"
 
 const struct route API_ROUTES[] = {
+    {"GET", "/", page_handle, true},
     {"POST", "/v1/completions", completions_handle, false},
     {"POST", "/v1/chat/completions", chat_handle, false},
     {"GET", "/v1/models", models_list, false},
@@ -15,6 +16,17 @@ const struct route API_ROUTES[] = {
     {"POST", "/tokenize", tokenize_handle, false},
     {"POST", "/detokenize", detokenize_handle, false},
     {"GET", "/tokenizer_info", tokenizer_info_handle, false},
+    {"GET", "/v1/job-types", jobs_types, false},
+    {"POST", "/v1/jobs", jobs_create, false},
+    {"GET", "/v1/jobs", jobs_list, false},
+    {"GET", "/v1/jobs/{id}", jobs_one, false},
+    {"DELETE", "/v1/jobs/{id}", jobs_delete_one, false},
+    {"POST", "/v1/jobs/{id}/cancel", jobs_cancel_one, false},
+    {"GET", "/v1/jobs/{id}/events", jobs_events, false},
+    {"GET", "/v1/jobs/{id}/result", jobs_result_one, false},
+    {"POST", "/v1/jobs/{id}/compare", jobs_compare, false},
+    {"GET", "/v1/jobs/{id}/artifacts", jobs_artifacts, false},
+    {"GET", "/v1/jobs/{id}/artifacts/{name}", jobs_artifact, false},
     {"GET", "/version", health_version, false},
     {"GET", "/metrics", health_metrics, false},
     {"GET", "/health", health_ready, true},

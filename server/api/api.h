@@ -11,6 +11,7 @@
 
 #include "engine.h"
 #include "handler.h"
+#include "jobs.h"
 #include "tokenizer.h"
 
 // What handlers know of the model. Does not change once the server is ready.
@@ -29,10 +30,12 @@ struct api_server {
     int n_aliases;
     int64_t created; // seconds since 1970, of /v1/models
     const char *version, *commit;
+    const char *device;     // what the kernels run on, in words
     int n_max;              // choices (prompts * n) of one request
     int max_tokens_default; // of a chat answer
     bool any_model;         // the field "model" is not looked at
     bool thinking_by_default;
+    struct jobs *jobs; // for the paths of jobs; outlives the HTTP room
 
     struct api_model model; // set before ready
     atomic_bool ready;

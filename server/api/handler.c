@@ -31,6 +31,9 @@ static const char *general_text(enum err_code code)
         return "the server is shutting down; retry with another one";
     case ERR_TIMEOUT:
         return "the request took too long; retry, or ask for less";
+    case ERR_STORAGE:
+        return "the store of jobs is full; delete jobs that are not needed (DELETE /v1/jobs/{id}), "
+               "or start the server with more room (--jobs-max-bytes, a larger disk)";
     default:
         return "internal error; please report it with this reply's x-request-id";
     }

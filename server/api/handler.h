@@ -11,10 +11,13 @@
 #include "buf.h"
 #include "err.h"
 
+enum { ROUTE_VARS_MAX = 2 };
+
 struct request {
-    const char *method, *path; // path is decoded once, without the query
-    const char *tail;          // what a route's '*' matched, or ""
-    const char *body;          // [n_body], NUL-terminated
+    const char *method, *path;        // path is decoded once, without the query
+    const char *tail;                 // what a route's '*' matched, or ""
+    const char *vars[ROUTE_VARS_MAX]; // what a route's {...} matched, in order; "" beyond them
+    const char *body;                 // [n_body], NUL-terminated
     size_t n_body;
     const char *id;      // x-request-id: the client's if sane, else made here
     int64_t received_ns; // clock_ns when the last byte of the body was there
@@ -49,6 +52,9 @@ struct reply {
     void (*gone)(void *ud); // called exactly once at the end, whether the reply was sent in full
                             // or the client left: cancel and free what ud holds
     void *ud;
+    int64_t
+        pull_at_ns; // clock_ns: while pull waits it is also called then, a fifth of a second late
+                    // at most; 0: only when woken
     bool started; // http sets it: the head is on its way, status and headers cannot change any more
     void *http;   // http/'s own
     void (*wake)(struct reply *r); // http's part of reply_wake
@@ -60,7 +66,7 @@ typedef int handler_fn(void *server, struct request *q, struct reply *r, struct 
 
 struct route {
     const char *method; // "GET", "POST", "DELETE"
-    const char *path;   // exact, or ending in "/*"
+    const char *path; // segments; "{name}" is any one, "/*" at the end any rest of one byte or more
     handler_fn *handler;
     bool open; // needs no API key (/livez, /readyz, /health)
 };

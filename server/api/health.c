@@ -35,6 +35,8 @@ int health_version(void *server, struct request *q, struct reply *r, struct err 
     json_quote(&r->body, s->version, strlen(s->version));
     buf_str(&r->body, ",\"commit\":");
     json_quote(&r->body, s->commit, strlen(s->commit));
+    buf_str(&r->body, ",\"device\":");
+    json_quote(&r->body, s->device, strlen(s->device));
     buf_str(&r->body, "}");
     return 0;
 }

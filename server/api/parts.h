@@ -8,8 +8,10 @@
 enum { JSON_DEPTH_MAX = 64 };
 
 // One handler a path; see API_ROUTES.
-handler_fn completions_handle, chat_handle, models_list, models_get;
+handler_fn page_handle, completions_handle, chat_handle, models_list, models_get;
 handler_fn tokenize_handle, detokenize_handle, tokenizer_info_handle;
+handler_fn jobs_types, jobs_create, jobs_list, jobs_one, jobs_cancel_one, jobs_delete_one;
+handler_fn jobs_events, jobs_result_one, jobs_compare, jobs_artifacts, jobs_artifact;
 handler_fn health_live, health_ready, health_version, health_metrics;
 
 // NULL with ERR_LOADING until api_ready.

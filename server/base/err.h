@@ -25,15 +25,18 @@
     X(MODEL_NOT_FOUND, 404, "invalid_request_error", "model_not_found")                            \
     X(METHOD, 405, "invalid_request_error", "method_not_allowed")                                  \
     X(CONFLICT, 409, "invalid_request_error", "conflict")                                          \
+    X(NOT_FINISHED, 409, "invalid_request_error", "job_not_finished")                              \
     X(TOO_LARGE, 413, "invalid_request_error", "request_too_large")                                \
     X(MEDIA_TYPE, 415, "invalid_request_error", "unsupported_media_type")                          \
+    X(KEY_REUSED, 422, "invalid_request_error", "idempotency_key_reused")                          \
     X(BUSY, 429, "rate_limit_error", "rate_limit_exceeded")                                        \
     X(CANCELLED, 499, "cancelled", "cancelled")                                                    \
     X(INTERNAL, 500, "server_error", "internal_error")                                             \
     X(DEVICE, 500, "server_error", "device_lost")                                                  \
     X(LOADING, 503, "server_error", "model_loading")                                               \
     X(SHUTTING_DOWN, 503, "server_error", "server_shutting_down")                                  \
-    X(TIMEOUT, 504, "server_error", "timeout")
+    X(TIMEOUT, 504, "server_error", "timeout")                                                     \
+    X(STORAGE, 507, "server_error", "storage_full")
 
 enum err_code {
 #define X(name, http, type, code) ERR_##name,

@@ -22,12 +22,16 @@
     X(GENERATION_TOKENS, "deltaserve_generation_tokens_total", "tokens generated")                 \
     X(STEPS, "deltaserve_steps_total", "model steps run")                                          \
     X(STEP_US, "deltaserve_step_microseconds_total", "time spent in model steps")                  \
+    X(JOBS_SUCCEEDED, "deltaserve_jobs_succeeded_total", "jobs that left a result")                \
+    X(JOBS_FAILED, "deltaserve_jobs_failed_total", "jobs ended by an error")                       \
+    X(JOBS_CANCELLED, "deltaserve_jobs_cancelled_total", "running jobs that were cancelled")       \
     X(INVERSE_NONFINITE, "deltaserve_inverse_nonfinite_total",                                     \
       "chunk inverses that left the number range")
 
 #define STATS_GAUGES(X)                                                                            \
     X(WAITING, "deltaserve_requests_waiting", "generations queued")                                \
     X(RUNNING, "deltaserve_requests_running", "generations in the batch")                          \
+    X(JOBS_RUNNING, "deltaserve_jobs_running", "jobs under way")                                   \
     X(CONNECTIONS, "deltaserve_connections", "open HTTP connections")                              \
     X(KV_PAGES_USED, "deltaserve_kv_pages_used", "KV pages in use")                                \
     X(KV_PAGES, "deltaserve_kv_pages", "KV pages in all")                                          \

@@ -32,6 +32,26 @@ bool engine_idle(struct engine *en); // nothing waits or runs. Any thread.
 // End every gen (ERR_SHUTTING_DOWN), join the thread, free the model. NULL is fine.
 void engine_destroy(struct engine *en);
 
+// A device task: work that needs the device and is no generation. It runs on the engine thread between
+// two steps, so the device keeps one owner.
+struct engine_task {
+    // May use the model's pages and slots only when nothing runs beside it. Filled e has ERR_DEVICE only
+    // when the device is lost.
+    int (*fn)(void *ud, const struct ops *ops, struct dev *dev, struct model *m, struct err *e);
+    void *ud;
+    // Wait for a moment without generations, lull_ms at most, and hold back clients' generations that
+    // come meanwhile until hold_ms after fn, when the next such task finds the device as quiet. No
+    // client is held for longer than pause_ms (and one fn).
+    bool exclusive;
+    int lull_ms, hold_ms, pause_ms;
+    bool (*cancelled)(void *ud); // asked while the task waits; takes no lock; NULL: never
+};
+
+// Run t->fn and wait for its end; returns what it returns. *beside (may be NULL): the generations that
+// were running or about to when it began. Fails without running it with ERR_CANCELLED,
+// ERR_SHUTTING_DOWN or ERR_DEVICE. Any thread but the engine's.
+int engine_run(struct engine *en, const struct engine_task *t, int *beside, struct err *e) MUST_USE;
+
 // For /health: has the thread made progress within limit_ms, or nothing to do? Any thread.
 bool engine_alive(struct engine *en, int limit_ms);
 

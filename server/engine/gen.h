@@ -1,5 +1,5 @@
 // gen.h - one generation: a prompt in, tokens out. The only way into the engine.
-// Used by api/ on the loop thread (and later by jobs/).
+// Used by api/ on the loop thread and by jobs/ on the job thread.
 //
 // A gen has two users in time: its maker until gen_submit, then the engine, which always ends it with
 // exactly one final state. Between the two only gen_read, gen_cancel and gen_release may be called;
@@ -35,6 +35,7 @@ struct gen_params {
     bool special_text;    // detok.h
     int logprobs;         // -1: none; 0 .. LOGPROBS_MAX: the token's own and that many best
     bool prompt_logprobs; // the same for the prompt's tokens (with logprobs >= 0)
+    bool background;      // a job's: starts only when no client's generation waits to
 };
 
 enum gen_state { GEN_QUEUED, GEN_RUNNING, GEN_DONE, GEN_FAILED }; // the last two are final
@@ -79,7 +80,7 @@ struct gen;
 // is borrowed; numbers beyond the limits above are the maker's bug and abort.
 struct gen *gen_create(const struct gen_params *p, void (*wake)(void *ud), void *ud);
 
-// Hand g to the engine. Fails with ERR_BUSY when queue_max gens wait, ERR_CONTEXT_LENGTH when
+// Hand g to the engine. Fails with ERR_BUSY when queue_max gens wait (of its kind, background or not), ERR_CONTEXT_LENGTH when
 // n_prompt + max_tokens passes the context, ERR_BAD_REQUEST for an id outside the vocabulary (param
 // "prompt"), ERR_SHUTTING_DOWN while draining; on failure g is still the caller's alone.
 int gen_submit(struct engine *en, struct gen *g, struct err *e) MUST_USE;

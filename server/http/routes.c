@@ -70,15 +70,41 @@ static size_t declared_bytes(const struct framing *f)
 
 // --- path and method ------------------------------------------------------------------------
 
-// Does route's path match? *tail is then what its '*' stands for, at least one byte, or "".
-static bool path_matches(const struct route *route, const char *path, const char **tail)
+// What a route's pattern stands for in a path.
+struct match {
+    const char *tail, *vars[ROUTE_VARS_MAX];
+    size_t n_vars[ROUTE_VARS_MAX]; // bytes
+};
+
+static bool path_matches(const char *pattern, const char *path, struct match *m)
 {
-    size_t n = strlen(route->path);
-    *tail = "";
-    if (n < 2 || strcmp(route->path + n - 2, "/*"))
-        return !strcmp(route->path, path);
-    *tail = path + n - 1;
-    return !strncmp(route->path, path, n - 1) && path[n - 1];
+    *m = (struct match){.tail = ""};
+    for (int var = 0; *pattern; pattern++) {
+        if (*pattern == '{') {
+            CHECK(var < ROUTE_VARS_MAX);
+            size_t n = strcspn(path, "/");
+            m->vars[var] = path;
+            m->n_vars[var++] = n;
+            path += n;
+            pattern = strchr(pattern, '}');
+            if (n == 0)
+                return false;
+        } else if (*pattern == '*') {
+            m->tail = path;
+            return *path != '\0';
+        } else if (*pattern != *path++) {
+            return false;
+        }
+    }
+    return *path == '\0';
+}
+
+static void take_match(struct exchange *x, const struct match *m)
+{
+    x->request.tail = m->tail;
+    for (int i = 0; i < ROUTE_VARS_MAX; i++)
+        if (m->vars[i])
+            x->request.vars[i] = arena_string(&x->arena, m->vars[i], m->n_vars[i]);
 }
 
 // HEAD is GET without the body; libmicrohttpd leaves the body out.
@@ -95,7 +121,7 @@ static void allow_method(struct buf *allow, const char *method)
         buf_str(allow, ", HEAD");
 }
 
-// An exact path goes before one with '*', and earlier routes before later ones.
+// An exact path goes before one with '*' or {}, and earlier routes before later ones.
 static int find_route(struct exchange *x, const char *method)
 {
     const struct http *h = x->http;
@@ -103,14 +129,14 @@ static int find_route(struct exchange *x, const char *method)
     for (int wild = 0; wild < 2 && !x->route && !allow.n; wild++) {
         for (int i = 0; i < h->n_routes && !x->route; i++) {
             const struct route *route = &h->routes[i];
-            const char *tail;
-            bool is_wild = strchr(route->path, '*') != NULL;
-            if (is_wild != wild || !path_matches(route, x->target.path, &tail))
+            struct match match;
+            bool is_wild = strpbrk(route->path, "*{") != NULL;
+            if (is_wild != wild || !path_matches(route->path, x->target.path, &match))
                 continue;
             allow_method(&allow, route->method);
             if (method_matches(route, method)) {
                 x->route = route;
-                x->request.tail = tail;
+                take_match(x, &match);
             }
         }
     }
@@ -153,9 +179,10 @@ static int check_host(struct exchange *x)
 
 static bool is_open(const struct exchange *x)
 {
-    const char *tail;
+    struct match match;
     for (int i = 0; i < x->http->n_routes; i++)
-        if (x->http->routes[i].open && path_matches(&x->http->routes[i], x->target.path, &tail))
+        if (x->http->routes[i].open &&
+            path_matches(x->http->routes[i].path, x->target.path, &match))
             return true;
     return false;
 }
@@ -211,6 +238,8 @@ void routes_admit(struct exchange *x, const char *method, const char *version)
     struct framing f = {0};
     x->request.method = arena_string(&x->arena, method, strlen(method));
     x->request.tail = "";
+    for (int i = 0; i < ROUTE_VARS_MAX; i++)
+        x->request.vars[i] = "";
     // Framing first, since nothing behind a doubtful one can be trusted; then who asks; then what.
     if (check_framing(x, version, &f)) {
         x->refuse_now = true;

@@ -1,6 +1,6 @@
 // watch.c - what libmicrohttpd does not see by itself, looked at a few times a second while there are
 // connections: clients that leave while their connection is suspended, streams that have been silent
-// for a heartbeat, and clients that send a request so slowly that the idle timeout never falls.
+// for a heartbeat, replies that wait until a time of their own, and clients that send a request so slowly that the idle timeout never falls.
 #define _GNU_SOURCE
 #include "exchange.h"
 
@@ -49,6 +49,19 @@ static bool beat_hearts(struct http *h, int64_t now_ns)
     return any;
 }
 
+static bool call_late(struct http *h, int64_t now_ns)
+{
+    bool any = false;
+    for (struct exchange *x = h->active; x; x = x->next) {
+        if (!x->suspended || x->reply.pull_at_ns == 0 || now_ns < x->reply.pull_at_ns)
+            continue;
+        x->reply.pull_at_ns = 0;
+        stream_resume(x);
+        any = true;
+    }
+    return any;
+}
+
 static bool is_trickling(const struct conn *c, const struct http *h, int64_t now_ns)
 {
     const struct exchange *x = c->exchange;
@@ -74,8 +87,9 @@ static void on_tick(uv_timer_t *timer)
     int64_t now_ns = clock_ns();
     bool left = find_left(h);
     bool beaten = beat_hearts(h, now_ns);
+    bool called = call_late(h, now_ns);
     end_tricklers(h, now_ns);
-    if (left || beaten)
+    if (left || beaten || called)
         http_pump(h);
 }
 

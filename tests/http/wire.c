@@ -218,10 +218,20 @@ static const struct {
     {"POST", "/tokenize"},
     {"POST", "/detokenize"},
     {"GET", "/tokenizer_info"},
+    {"GET", "/v1/job-types"},
+    {"GET", "/v1/jobs"},
+    {"POST", "/v1/jobs"},
+    {"GET", "/v1/jobs/x"},
+    {"DELETE", "/v1/jobs/x"},
+    {"POST", "/v1/jobs/x/cancel"},
+    {"POST", "/v1/jobs/x/compare"},
+    {"GET", "/v1/jobs/x/events"},
+    {"GET", "/v1/jobs/x/result"},
+    {"GET", "/v1/jobs/x/artifacts"},
+    {"GET", "/v1/jobs/x/artifacts/y"},
     {"GET", "/version"},
     {"GET", "/metrics"},
     {"GET", "/nothing"},
-    {"GET", "/"},
     {"DELETE", "/v1/models/x"},
 };
 
@@ -250,6 +260,8 @@ Test(keys, every_route)
     cr_expect(a.status == 200);
     client_once(&a, server.port, "GET", "/readyz", "", NULL);
     cr_expect(a.status == 200);
+    client_once(&a, server.port, "GET", "/", "", NULL); // the page, which then asks for the key
+    cr_expect(a.status == 200 && !answer_has(&a, "secret"));
     cr_expect(!server_log_has(&server, "secret"), "a key is in the log");
     answer_fini(&a);
     cr_assert(server_end(&server) == 0);

@@ -185,7 +185,8 @@ bool answer_head(struct answer *a, struct client *c)
     const char *length = answer_header(a, "Content-Length");
     const char *encoding = answer_header(a, "Transfer-Encoding");
     a->chunked = encoding && !strcasecmp(encoding, "chunked");
-    a->left = a->chunked ? 0 : length ? strtoul(length, NULL, 10) : SIZE_MAX;
+    const bool bodiless = a->status == 204 || a->status == 304; // whatever the headers say
+    a->left = a->chunked || bodiless ? 0 : length ? strtoul(length, NULL, 10) : SIZE_MAX;
     a->complete = !a->chunked && a->left == 0;
     return true;
 }

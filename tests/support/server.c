@@ -50,14 +50,19 @@ static void execute(const struct server *s, const char *const options[])
 {
     const char *argv[SERVER_ARGS_MAX + 8] = {TEST_BINARY_DIR "/deltaserve", "--port", "0"};
     int n = 3;
-    bool has_model = false;
+    bool has_model = false, has_jobs_db = false;
     for (int i = 0; options && options[i] && i < SERVER_ARGS_MAX; i++) {
         has_model = has_model || !strcmp(options[i], "--model");
+        has_jobs_db = has_jobs_db || !strcmp(options[i], "--jobs-db");
         argv[n++] = options[i];
     }
     if (!has_model) {
         argv[n++] = "--model";
         argv[n++] = TEST_SOURCE_DIR "/tests/golden/dense_a";
+    }
+    if (!has_jobs_db) {
+        argv[n++] = "--jobs-db";
+        argv[n++] = ":memory:";
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(s->log_fd, STDERR_FILENO);

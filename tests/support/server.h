@@ -16,8 +16,8 @@ struct server {
 enum { SERVER_ARGS_MAX = 24 };
 
 // Start deltaserve with the options given (a NULL-terminated list like {"--queue-max", "4", NULL}) and
-// wait until the model is loaded. Adds --port 0 and, unless the options name one, the small model of
-// random weights. false with the log printed when it ends or takes more than two minutes.
+// wait until the model is loaded. Adds --port 0 and, unless the options name others, the small model of
+// random weights and a jobs-db in memory. false with the log printed when it ends or takes more than two minutes.
 bool server_start(struct server *s, const char *const options[]);
 // The same, but only until it listens: the model may still be loading.
 bool server_listen(struct server *s, const char *const options[]);

@@ -74,6 +74,7 @@ void rig_open(struct rig *r, const struct rig_options *o)
     r->server.created = 1700000000;
     r->server.version = "1.2.3";
     r->server.commit = "abc";
+    r->server.device = "test device";
     r->server.n_max = o->n_max ? o->n_max : 4;
     r->server.max_tokens_default = 24;
     r->server.thinking_by_default = o->thinking_by_default;

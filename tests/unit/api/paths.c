@@ -19,29 +19,69 @@ static void check_status(struct rig *r, const char *method, const char *path, co
     call_end(&c);
 }
 
+// Records of jobs are read and cancelled without the model; tests/http/jobs.c has them.
+static bool is_record(const char *path)
+{
+    return !strncmp(path, "/v1/jobs/", 9) || !strcmp(path, "/v1/jobs");
+}
+
 Test(paths, loading)
 {
-    struct rig r = {.server = {.model_id = "m", .version = "1", .commit = "c"}};
+    struct rig r = {.server = {.model_id = "m", .version = "1", .commit = "c", .device = "d"}};
+    const struct jobs_options o = {.store = {.path = ":memory:", .bytes_max = 1 << 20}};
+    struct err e = {0};
     struct call c;
+    r.server.jobs = jobs_open(&o, &e);
+    cr_assert(ne(ptr, r.server.jobs, NULL), "%s", e.text);
     for (int i = 0; i < API_ROUTES_N; i++) {
         const char *path = API_ROUTES[i].path;
-        bool open =
-            !strcmp(path, "/livez") || !strcmp(path, "/version") || !strcmp(path, "/metrics");
+        bool open = !strcmp(path, "/") || !strcmp(path, "/livez") || !strcmp(path, "/version") ||
+                    !strcmp(path, "/metrics");
+        if (is_record(path))
+            continue;
         call_run(&c, &r, API_ROUTES[i].method,
                  !strcmp(path, "/v1/models/*") ? "/v1/models/m" : path, "{}");
         cr_assert(eq(int, c.status, open ? 200 : 503), "%s", path);
         call_end(&c);
     }
+    jobs_close(r.server.jobs);
 }
 
-Test(paths, only_probes_are_open)
+Test(paths, only_probes_and_the_page_are_open)
 {
     for (int i = 0; i < API_ROUTES_N; i++) {
         const char *path = API_ROUTES[i].path;
-        bool probe =
-            !strcmp(path, "/livez") || !strcmp(path, "/readyz") || !strcmp(path, "/health");
+        bool probe = !strcmp(path, "/") || !strcmp(path, "/livez") || !strcmp(path, "/readyz") ||
+                     !strcmp(path, "/health");
         cr_assert(eq(int, API_ROUTES[i].open, probe), "%s", path);
     }
+}
+
+static const char *header(const struct call *c, const char *name)
+{
+    for (int i = 0; i < c->reply.n_headers; i++)
+        if (!strcmp(c->reply.headers[i].name, name))
+            return c->reply.headers[i].value;
+    return "";
+}
+
+// That its script and style run under the policy is seen in a browser, tests/page.
+Test(paths, the_page_is_one_file_under_a_strict_policy)
+{
+    struct rig r = {.server = {.model_id = "m", .version = "1", .commit = "c", .device = "d"}};
+    struct call c;
+    call_run(&c, &r, "GET", "/", NULL);
+    cr_assert(eq(int, c.status, 200));
+    cr_assert(eq(str, (char *)c.reply.content_type, "text/html; charset=utf-8"));
+    cr_assert(zero(strncmp(c.body.data, "<!DOCTYPE html>", 15)));
+    cr_assert(eq(ptr, strstr(c.body.data, "@STYLE@"), NULL));
+    cr_assert(eq(ptr, strstr(c.body.data, "@SCRIPT@"), NULL));
+    const char *policy = header(&c, "Content-Security-Policy");
+    cr_assert(zero(strncmp(policy, "default-src 'none'; script-src 'sha256-", 39)));
+    cr_assert(eq(ptr, strstr(policy, "unsafe"), NULL));
+    cr_assert(eq(ptr, strstr(policy, "*"), NULL));
+    cr_assert(eq(sz, strlen(header(&c, "ETag")), 18));
+    call_end(&c);
 }
 
 Test(paths, models)
@@ -170,6 +210,7 @@ Test(paths, health)
     call_end(&c);
     call_run(&c, &r, "GET", "/version", NULL);
     cr_assert(eq(str, (char *)text(&c, "version"), "1.2.3"));
+    cr_assert(eq(str, (char *)text(&c, "device"), "test device"));
     cr_assert(eq(str, (char *)text(&c, "commit"), "abc"));
     call_end(&c);
     call_run(&c, &r, "GET", "/metrics", NULL);

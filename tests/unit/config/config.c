@@ -39,6 +39,25 @@ Test(config, command_line_wins_over_environment)
     cr_assert(v.check);
 }
 
+Test(config, the_state_folder)
+{
+    char path[64];
+    setenv("HOME", "/home/a", 1);
+    unsetenv("XDG_STATE_HOME");
+    cr_assert(config_state_path("f", path, sizeof path));
+    cr_assert(eq(str, path, "/home/a/.local/state/deltaserve/f"));
+    setenv("XDG_STATE_HOME", "relative", 1);
+    cr_assert(config_state_path("f", path, sizeof path));
+    cr_assert(eq(str, path, "/home/a/.local/state/deltaserve/f"));
+    setenv("XDG_STATE_HOME", "/state", 1);
+    cr_assert(config_state_path("f", path, sizeof path));
+    cr_assert(eq(str, path, "/state/deltaserve/f"));
+    cr_assert(not(config_state_path("a-name-that-does-not-fit-in-what-the-caller-has", path, 40)));
+    unsetenv("XDG_STATE_HOME");
+    unsetenv("HOME");
+    cr_assert(not(config_state_path("f", path, sizeof path)));
+}
+
 Test(config, switch_takes_a_value_after_equals_only)
 {
     struct config_values v;

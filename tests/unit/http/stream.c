@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "http_client.h"
 #include "stats.h"
 #include "test_server.h"
@@ -101,6 +102,17 @@ Test(stream, pulled_reply_has_a_length)
     cr_assert(a.status == 200);
     cr_assert(answer_is(&a, "{\"events\":50}"));
     cr_assert(answer_header_is(&a, "Content-Length", "13"));
+    answer_fini(&a);
+    cr_assert(test_server_wait(&server.gone, 1));
+}
+
+Test(stream, a_waiting_reply_is_called_at_its_time)
+{
+    struct answer a = {0};
+    int64_t begun_ns = clock_ns();
+    client_once(&a, server.port, "POST", "/timed?gap_us=300000", "", "{}");
+    cr_assert(answer_is(&a, "{\"pulls\":2}"), "%s", a.body.data);
+    cr_assert(clock_ms_between(begun_ns, clock_ns()) >= 300);
     answer_fini(&a);
     cr_assert(test_server_wait(&server.gone, 1));
 }

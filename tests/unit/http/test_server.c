@@ -124,6 +124,36 @@ static int handle_things(void *server, struct request *q, struct reply *r, struc
     return 0;
 }
 
+static int handle_parts(void *server, struct request *q, struct reply *r, struct err *e)
+{
+    (void)server, (void)e;
+    buf_format(&r->body, "{\"vars\":[\"%s\",\"%s\"],\"tail\":\"%s\"}", q->vars[0], q->vars[1],
+               q->tail);
+    return 0;
+}
+
+// Waits until its own time, once, without anybody waking it.
+static enum pull pull_timed(void *ud, struct reply *r, struct buf *out)
+{
+    struct source *s = ud;
+    atomic_fetch_add(&s->server->pulls, 1);
+    if (s->taken++ == 0) {
+        r->pull_at_ns = clock_ns() + (int64_t)s->gap_us * 1000;
+        return PULL_WAIT;
+    }
+    buf_format(out, "{\"pulls\":%d}", s->taken);
+    return PULL_END;
+}
+
+static int handle_timed(void *server, struct request *q, struct reply *r, struct err *e)
+{
+    (void)e;
+    struct source *s = source_create(server, r);
+    s->gap_us = (int)number(q, "gap_us", 0);
+    r->pull = pull_timed;
+    return 0;
+}
+
 static int handle_echo(void *server, struct request *q, struct reply *r, struct err *e)
 {
     (void)e;
@@ -184,13 +214,26 @@ static int handle_lost(void *server, struct request *q, struct reply *r, struct 
 }
 
 static const struct route ROUTES[] = {
-    {"GET", "/open", handle_open, true},          {"GET", "/hello", handle_hello, false},
-    {"GET", "/things/*", handle_things, false},   {"GET", "/things/fixed", handle_hello, false},
-    {"DELETE", "/things/*", handle_hello, false}, {"POST", "/echo", handle_echo, false},
-    {"POST", "/later", handle_source, false},     {"GET", "/stream", handle_source, false},
-    {"GET", "/held", handle_held, false},         {"GET", "/silent", handle_held, false},
-    {"POST", "/silent", handle_held, false},      {"GET", "/refused", handle_failure, false},
-    {"GET", "/broken", handle_failure, false},    {"GET", "/lost", handle_lost, false},
+    {"GET", "/open", handle_open, true},
+    {"GET", "/hello", handle_hello, false},
+    {"GET", "/things/*", handle_things, false},
+    {"GET", "/things/fixed", handle_hello, false},
+    {"DELETE", "/things/*", handle_hello, false},
+    {"POST", "/echo", handle_echo, false},
+    {"POST", "/later", handle_source, false},
+    {"GET", "/stream", handle_source, false},
+    {"GET", "/held", handle_held, false},
+    {"GET", "/silent", handle_held, false},
+    {"POST", "/silent", handle_held, false},
+    {"GET", "/refused", handle_failure, false},
+    {"GET", "/broken", handle_failure, false},
+    {"GET", "/lost", handle_lost, false},
+    {"GET", "/parts/{a}", handle_parts, false},
+    {"GET", "/parts/{a}/of/{b}", handle_parts, false},
+    {"POST", "/parts/{a}", handle_parts, false},
+    {"GET", "/parts/{a}/of/{b}/*", handle_parts, false},
+    {"GET", "/parts/fixed", handle_hello, false},
+    {"POST", "/timed", handle_timed, false},
 };
 
 static void on_signal(void *ud, int signum)

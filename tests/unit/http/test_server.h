@@ -3,6 +3,8 @@
 //   GET  /open            open to everybody; answers at once
 //   GET  /hello?name=X    {"method":...,"path":...,"name":X}
 //   GET  /things/*        {"tail":...}            GET /things/fixed goes before it
+//   GET  /parts/{a}, /parts/{a}/of/{b}, /parts/{a}/of/{b}/*   {"vars":[...],"tail":...}
+//   POST /timed?gap_us=U   a pulled reply that nobody wakes: it asks to be called after U
 //   POST /echo            the body
 //   POST /small           the same
 //   POST /later?events=N  a pulled reply that is no stream: its thread wakes N times, then all is sent
