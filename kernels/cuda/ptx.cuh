@@ -605,6 +605,10 @@ static __device__ __forceinline__ void cp_async_bulk_tensor_2d_multicast(uint32_
 #endif
 }
 
+#define PTX_R4(d, i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3])
+#define PTX_R16(d, i) PTX_R4(d, i), PTX_R4(d, i + 4), PTX_R4(d, i + 8), PTX_R4(d, i + 12)
+#define PTX_R32(d, i) PTX_R16(d, i), PTX_R16(d, i + 16)
+
 // d[64 x 256] (+)= a[64 x 32] b[256 x 32]^T, both in shared memory with the 32 values contiguous.
 // keep 0: d is overwritten.
 static __device__ __forceinline__ void wgmma_m64n256k32_s8(int (&d)[128], uint64_t a, uint64_t b,
