@@ -24,7 +24,11 @@ FILL_INLINE float fill_value(uint64_t seed, uint64_t i, float mean, float deviat
         (int)(z & 0xffff) + (int)(z >> 16 & 0xffff) + (int)(z >> 32 & 0xffff) + (int)(z >> 48);
     // A uniform 16-bit number has variance (2^32 - 1) / 12, four of them sqrt of a third: 37837.2.
     const float unit = (float)(2 * sum - 4 * 0xffff) * (float)(0.5 / 37837.226);
+#ifdef __CUDA_ARCH__
+    return __fadd_rn(mean, __fmul_rn(deviation, unit)); // nvcc would fuse them
+#else
     return mean + deviation * unit;
+#endif
 }
 
 #endif

@@ -20,11 +20,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "op_args.h"
-
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#include "op_args.h"
 
 size_t dtype_bytes(enum dtype type);
 const char *dtype_name(enum dtype type);
@@ -93,6 +93,7 @@ struct ops {
 };
 
 extern const struct ops ops_cpu;
+extern const struct ops ops_cuda; // in a build with WITH_CUDA
 
 #ifdef __cplusplus
 }

@@ -9,6 +9,7 @@ static const struct ops *inner;
 static struct ops table;
 static char first_failure[256]; // of the syncs in between, until the caller's own
 static int failed;
+static bool on = true;
 static struct op_time times[OPS_TIMED_N] = {
 #define X(op) {#op, 0, 0},
     OPS(X)
@@ -22,8 +23,26 @@ static int64_t now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+void ops_timed_switch(bool value)
+{
+    on = value;
+}
+
+static bool timed_step_begin(struct dev *dev, const struct step_key *key)
+{
+    return !on && inner->step_begin(dev, key);
+}
+
+static void timed_step_end(struct dev *dev)
+{
+    if (!on)
+        inner->step_end(dev);
+}
+
 static void finish(struct dev *dev, enum ops_timed_index op, int64_t begin_ns)
 {
+    if (!on)
+        return;
     if (!failed && inner->sync(dev, first_failure, sizeof first_failure))
         failed = -1;
     times[op].ns += now_ns() - begin_ns;
@@ -59,6 +78,8 @@ const struct ops *ops_timed(const struct ops *wrapped)
     inner = wrapped;
     table = *wrapped;
     table.sync = timed_sync;
+    table.step_begin = timed_step_begin;
+    table.step_end = timed_step_end;
 #define X(op) table.op = timed_##op;
     OPS(X)
 #undef X

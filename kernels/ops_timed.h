@@ -22,6 +22,10 @@ struct op_time {
 // The table to use in inner's place; devices are inner's own.
 const struct ops *ops_timed(const struct ops *inner);
 
+// Off: the table only hands on, and steps may be recorded. On, as at the start: each operation is waited
+// for and counted, and no step is recorded.
+void ops_timed_switch(bool on);
+
 const struct op_time *ops_timed_read(void); // [OPS_TIMED_N], indexed by enum ops_timed_index
 void ops_timed_reset(void);
 

@@ -13,9 +13,9 @@
 // Every option, as it stands after defaults, environment and command line (the later wins).
 struct config_values {
     const char *model, *model_id, *device, *dtype;
-    const char *inverse, *inverse_dtype;
+    const char *inverse, *inverse_dtype, *inverse_executor;
     int64_t chunk, residual_every;
-    int64_t context_max, batch_tokens, sequences_max, kv_bytes, threads;
+    int64_t context_max, batch_tokens, sequences_max, kv_bytes, threads, device_index;
     const char *host;
     int64_t port;
     const char *api_key_file;

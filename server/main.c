@@ -124,10 +124,16 @@ static enum dtype parse_dtype(const char *name)
 static int set_model_options(struct app *app, struct err *e)
 {
     const struct config_values *c = &app->options;
+    const bool on_cpu = app->ops == &ops_cpu;
+    const char *type = c->inverse_dtype;
+    if (!strcmp(type, "auto")) // T has no entry beyond 1, so half precision costs 5e-4 (inverse.h)
+        type = on_cpu ? "fp32" : "fp16";
     app->model_options = (struct model_options){
         .dtype = parse_dtype(c->dtype),
         .context_max = (int)c->context_max,
-        .batch_tokens = (int)c->batch_tokens,
+        .batch_tokens = c->batch_tokens ? (int)c->batch_tokens
+                        : on_cpu        ? 512
+                                        : 8192,
         // A row of every sequence, and two chunks of a prompt whose logprobs are wanted: a row is
         // a megabyte when the vocabulary has 248,320 entries.
         .batch_rows = (int)(2 * c->chunk + c->sequences_max),
@@ -137,10 +143,12 @@ static int set_model_options(struct app *app, struct err *e)
         .residual_every = (int)c->residual_every,
     };
     char why[256];
-    if (inverse_parse(&app->model_options.inverse, c->inverse, c->inverse_dtype, (int)c->chunk, why,
+    if (inverse_parse(&app->model_options.inverse, c->inverse, type, (int)c->chunk, why,
                       sizeof why))
         return err_set(e, ERR_BAD_REQUEST, "--inverse '%s' with --inverse-dtype '%s': %s",
                        c->inverse, c->inverse_dtype, why);
+    app->model_options.inverse.executor =
+        strcmp(c->inverse_executor, "cublas") ? INVERSE_FUSED : INVERSE_CUBLAS;
     return 0;
 }
 
@@ -162,17 +170,42 @@ static int read_keys(struct app *app, struct err *e)
     return 0;
 }
 
+#ifdef WITH_CUDA
+static const char BUILT_FOR[] = "cpu,cuda";
+static const struct ops *const GPU = &ops_cuda;
+#else
+static const char BUILT_FOR[] = "cpu";
+static const struct ops *const GPU = NULL;
+#endif
+
+// The GPU when it is asked for or there is one; a GPU that was asked for and fails is an error, never
+// quietly the CPU.
 static int open_device(struct app *app, struct err *e)
 {
-    char why[256];
-    struct dev_options options = {.threads = (int)app->options.threads};
-    app->ops = &ops_cpu;
-    app->dev = app->ops->open(&options, why, sizeof why);
+    const struct config_values *c = &app->options;
+    const bool may_gpu = strcmp(c->device, "cpu") != 0, must_gpu = !strcmp(c->device, "cuda");
+    char why[256] = "this build has no CUDA backend; configure it with -DWITH_CUDA=ON";
+    struct dev_options options = {
+        .index = (int)c->device_index,
+        .threads = (int)c->threads,
+        .act = strcmp(c->dtype, "f32") ? DTYPE_BF16 : DTYPE_F32,
+    };
+    if (may_gpu && GPU && (app->dev = GPU->open(&options, why, sizeof why)))
+        app->ops = GPU;
+    if (!app->dev && must_gpu)
+        return err_set(e, ERR_BAD_REQUEST, "--device cuda: %s", why);
+    if (!app->dev) {
+        if (may_gpu && GPU)
+            log_event(LOG_INFO, "no_gpu", "text=\"%s\"", why);
+        options.index = 0;
+        options.act = DTYPE_F32;
+        app->ops = &ops_cpu;
+        app->dev = app->ops->open(&options, why, sizeof why);
+    }
     if (!app->dev)
-        return err_set(e, ERR_BAD_REQUEST, "device '%s' cannot be opened: %s", app->options.device,
-                       why);
+        return err_set(e, ERR_BAD_REQUEST, "device '%s' cannot be opened: %s", c->device, why);
     app->ops->describe(app->dev, app->device_what, sizeof app->device_what);
-    log_event(LOG_INFO, "device", "name=%s built_for=cpu what=\"%s\"", app->ops->name,
+    log_event(LOG_INFO, "device", "name=%s built_for=%s what=\"%s\"", app->ops->name, BUILT_FOR,
               app->device_what);
     return 0;
 }
@@ -402,10 +435,11 @@ static int check(struct app *app, struct err *e)
 
 static int run(struct app *app, struct err *e)
 {
-    if (choose_model(app, e) || set_model_options(app, e) || read_keys(app, e) ||
-        open_device(app, e))
+    if (choose_model(app, e) || read_keys(app, e) || open_device(app, e))
         return -1;
-    int failed = app->options.check ? check(app, e) : serve(app, e);
+    int failed = set_model_options(app, e);
+    if (!failed)
+        failed = app->options.check ? check(app, e) : serve(app, e);
     tokenizer_destroy(app->tokenizer);
     app->ops->close(app->dev);
     keys_fini(&app->keys);

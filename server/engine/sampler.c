@@ -68,6 +68,36 @@ static void list_mirrors(struct sampler *s, struct mirror_size list[N_MIRRORS])
     memcpy(list, all, sizeof all);
 }
 
+// The largest calls there can be, so that the backend takes its scratch now. The sampler's own raw rows
+// stand for logits.
+static void run_largest(struct sampler *s)
+{
+    struct sample_row *rows = s->settings.host;
+    const int n = s->limits.sampled_max;
+    for (int i = 0; i < n; i++)
+        rows[i] =
+            (struct sample_row){.temperature = 1, .top_p = 0.9f, .min_p = 0.01f, .repetition = 1};
+    upload(s, &s->settings, (size_t)n);
+    s->ops->sample(s->dev, &(struct sample_args){.ids = s->ids.device,
+                                                 .logits = s->saved,
+                                                 .rows = s->settings.device,
+                                                 .bias_ids = s->bias_ids.device,
+                                                 .bias = s->bias.device,
+                                                 .history = s->history.device,
+                                                 .n = n,
+                                                 .vocab = s->limits.vocab,
+                                                 .n_tokens = s->limits.n_tokens});
+    s->ops->logprobs(s->dev, &(struct logprobs_args){.logprob = s->logprob.device,
+                                                     .top_ids = s->top_ids.device,
+                                                     .top_logprob = s->top_logprob.device,
+                                                     .logits = s->saved,
+                                                     .ids = s->ids.device,
+                                                     .n = n,
+                                                     .vocab = s->limits.vocab,
+                                                     .n_tokens = s->limits.n_tokens,
+                                                     .top_n = LOGPROBS_MAX});
+}
+
 struct sampler *sampler_create(const struct ops *ops, struct dev *dev,
                                const struct sampler_limits *limits, struct err *e)
 {
@@ -92,6 +122,8 @@ struct sampler *sampler_create(const struct ops *ops, struct dev *dev,
     }
     size_t saved = (size_t)limits->sampled_max * (size_t)limits->vocab * sizeof *s->saved;
     s->saved = ops->alloc(dev, saved);
+    if (s->saved && ops->warm_up)
+        run_largest(s);
     if (s->saved)
         return s;
     err_set(

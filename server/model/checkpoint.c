@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "buf.h"
+#include "dummy.h"
 #include "json.h"
 #include "mem.h"
 #include "qwen35_config.h"
@@ -94,6 +95,11 @@ out:
 int model_directory(const char *dir, char *out, size_t size, struct err *e)
 {
     char found[CHECKPOINT_PATH_MAX];
+    struct config config;
+    if (dummy_is(dir)) {
+        snprintf(out, size, "%s", dir);
+        return dummy_config(&config, dir, e);
+    }
     if (!exists(dir, "config.json") && exists(dir, "refs/main")) {
         if (follow_cache(found, dir, e))
             return -1;
@@ -233,9 +239,38 @@ static int choose_prefix(struct checkpoint *ck, struct err *e)
                    safetensors_path(ck->shards[0]));
 }
 
+enum { MADE_UP_PER_LAYER = 16, MADE_UP_TOP = 3 }; // tensors, at most
+
+static int open_dummy(struct checkpoint *ck, const char *dir, struct err *e)
+{
+    if (dummy_config(&ck->config, dir, e))
+        return -1;
+    ck->made_up_max = ck->config.num_hidden_layers * MADE_UP_PER_LAYER + MADE_UP_TOP;
+    ck->made_up = mem_zero((size_t)ck->made_up_max, sizeof *ck->made_up);
+    return 0;
+}
+
+static const struct tensor *make_up(struct checkpoint *ck, const char *name, int rows, int cols)
+{
+    CHECK(ck->n_made_up < ck->made_up_max);
+    struct made_up *t = &ck->made_up[ck->n_made_up++];
+    snprintf(t->name, sizeof t->name, "%s", name);
+    t->tensor = (struct tensor){
+        .name = t->name,
+        .dtype_text = "BF16",
+        .dtype = DTYPE_BF16,
+        .n_dims = cols ? 2 : 1,
+        .dims = {rows, cols},
+        .bytes = (size_t)rows * (size_t)(cols ? cols : 1) * dtype_bytes(DTYPE_BF16),
+    };
+    return &t->tensor;
+}
+
 int checkpoint_open(struct checkpoint *ck, const char *dir, struct err *e)
 {
     *ck = (struct checkpoint){0};
+    if (dummy_is(dir))
+        return open_dummy(ck, dir, e);
     int rc = model_directory(dir, ck->dir, sizeof ck->dir, e) || read_configs(ck, e) ? -1 : 0;
     if (!rc && exists(ck->dir, "model.safetensors.index.json"))
         rc = open_index(ck, e);
@@ -254,6 +289,7 @@ void checkpoint_close(struct checkpoint *ck)
         safetensors_close(ck->shards[i]);
         mem_free(ck->used[i]);
     }
+    mem_free(ck->made_up);
     *ck = (struct checkpoint){0};
 }
 
@@ -309,6 +345,8 @@ const struct tensor *checkpoint_take(struct checkpoint *ck, const char *name, in
                                      struct err *e)
 {
     int shard = 0;
+    if (ck->made_up)
+        return make_up(ck, name, rows, cols);
     const struct tensor *t = find(ck, ck->prefix, name, &shard);
     if (t)
         return take(ck, t, shard, rows, cols, e);
@@ -322,6 +360,11 @@ int checkpoint_take_head(struct checkpoint *ck, int rows, int cols, const struct
 {
     int shard = 0;
     *out = NULL;
+    if (ck->made_up) {
+        if (!ck->config.tie_word_embeddings)
+            *out = make_up(ck, "lm_head.weight", rows, cols);
+        return 0;
+    }
     for (size_t i = 0; i < COUNT(HEADS); i++) {
         const struct tensor *t = find(ck, "", HEADS[i], &shard);
         if (t)
@@ -342,6 +385,8 @@ static bool is_skipped(const char *name)
 
 int checkpoint_check_unused(const struct checkpoint *ck, struct err *e)
 {
+    if (ck->made_up)
+        return 0;
     size_t prefix = strlen(ck->prefix);
     for (int i = 0; i < ck->n_shards; i++)
         for (size_t j = 0; j < safetensors_count(ck->shards[i]); j++) {

@@ -11,7 +11,13 @@
 #include "qwen35.h"
 #include "safetensors.h"
 
-enum { CHECKPOINT_PATH_MAX = 4096, CHECKPOINT_SHARDS_MAX = 1024 };
+enum { CHECKPOINT_PATH_MAX = 4096, CHECKPOINT_SHARDS_MAX = 1024, CHECKPOINT_NAME_MAX = 96 };
+
+// A tensor that no file holds: its data is NULL (dummy.h says with what it is filled).
+struct made_up {
+    char name[CHECKPOINT_NAME_MAX];
+    struct tensor tensor;
+};
 
 struct checkpoint {
     char dir[CHECKPOINT_PATH_MAX]; // with config.json in it
@@ -19,7 +25,9 @@ struct checkpoint {
     struct safetensors *shards[CHECKPOINT_SHARDS_MAX];
     bool *used[CHECKPOINT_SHARDS_MAX]; // [tensors of the shard] handed out
     int n_shards;
-    const char *prefix; // of the text model's tensors, e.g. "model.language_model."
+    const char *prefix;      // of the text model's tensors, e.g. "model.language_model."
+    struct made_up *made_up; // [made_up_max] of a "dummy:" model, else NULL
+    int n_made_up, made_up_max;
 };
 
 // dir as model_load takes it. On failure everything is closed again. Shards are either the files that

@@ -32,6 +32,48 @@ static void close_files(struct model *m)
         checkpoint_close(&m->checkpoint);
 }
 
+// Whole steps as large as the planner may ask for, all through page 0 and from nothing: the backend
+// takes its scratch and makes its choices now. Afterwards no slot holds anything that is read again.
+static void run_largest(struct model *m, int decode, int n_gemm_rows)
+{
+    const struct model_options *o = &m->options;
+    int t = decode ? o->sequences_max : o->batch_tokens,
+        rows = t < o->batch_rows ? t : o->batch_rows;
+    int pages_max = model_pages_max(m), n = 0;
+    int *ids = mem_zero((size_t)t, sizeof *ids), *at = mem_zero((size_t)rows, sizeof *at);
+    int *pages = mem_zero((size_t)o->sequences_max * (size_t)pages_max, sizeof *pages);
+    struct span *spans = mem_zero((size_t)o->sequences_max, sizeof *spans);
+    struct step s = {.ids = ids, .rows = at, .n_rows = rows, .n_gemm_rows = n_gemm_rows ? rows : 0};
+    for (; n < o->sequences_max && s.batch.t < t; n++) {
+        int part = decode ? 1 : t - s.batch.t < o->context_max ? t - s.batch.t : o->context_max;
+        spans[n] = (struct span){.t0 = s.batch.t, .t = part, .slot = n, .decode = decode};
+        s.batch.t += part;
+    }
+    for (int i = 0; i < rows; i++)
+        at[i] = i % s.batch.t;
+    s.batch.spans = s.batch.host_spans = spans;
+    s.batch.n_spans = n;
+    s.batch.t_prefill = decode ? 0 : s.batch.t;
+    s.batch.pages = pages;
+    s.batch.pages_max = pages_max;
+    model_forward(m, &s);
+    mem_free(spans);
+    mem_free(pages);
+    mem_free(at);
+    mem_free(ids);
+}
+
+static int warm_up(struct model *m, struct err *e)
+{
+    char why[256];
+    run_largest(m, 0, 1);
+    run_largest(m, 0, 0);
+    run_largest(m, 1, 0);
+    if (m->ops->sync(m->dev, why, sizeof why))
+        return err_set(e, ERR_DEVICE, "the device failed in its first steps: %s", why);
+    return 0;
+}
+
 struct model *model_load(const char *dir, const struct model_options *o, const struct ops *ops,
                          struct dev *dev, struct err *e)
 {
@@ -52,6 +94,8 @@ struct model *model_load(const char *dir, const struct model_options *o, const s
         goto failed;
     }
     close_files(m);
+    if (ops->warm_up && warm_up(m, e))
+        goto failed;
     return m;
 failed:
     model_destroy(m);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "convert.h"
+#include "dummy.h"
 #include "mem.h"
 #include "qwen35_model.h"
 
@@ -34,7 +35,7 @@ static enum dtype matrix_type(const struct model *m, enum grain grain)
 // Can the device read the tensor where the file has it?
 static bool can_borrow(const struct model *m, const struct tensor *t, enum dtype type)
 {
-    return type == DTYPE_BF16 && t->dtype == DTYPE_BF16 &&
+    return t->data && type == DTYPE_BF16 && t->dtype == DTYPE_BF16 &&
            (uintptr_t)t->data % sizeof(uint16_t) == 0 &&
            m->ops->borrow(m->dev, t->data, t->bytes) != NULL;
 }
@@ -193,28 +194,61 @@ static void touch(const struct tensor *t)
         (void)p[i];
 }
 
+// The rows of a large matrix that fit in the step's slab as float32; nothing uses it while loading.
+static int stage_rows(const struct model *m, int cols, size_t values_max)
+{
+    size_t room = m->step.used / sizeof(float);
+    int rows = (int)((room < values_max ? room : values_max) / (size_t)cols);
+    CHECK(rows >= 1);
+    return rows;
+}
+
+static void quantize(struct model *m, const struct binding *b, int row, int rows)
+{
+    size_t cols = (size_t)b->cols;
+    m->ops->quantize(m->dev, &(struct quantize_args){
+                                 .q = (int8_t *)(uintptr_t)b->matrix->data + (size_t)row * cols,
+                                 .scale = (float *)(uintptr_t)b->matrix->scale + row,
+                                 .x = m->step.base,
+                                 .type = DTYPE_F32,
+                                 .rows = rows,
+                                 .cols = b->cols});
+}
+
+// Weights of a model that has only a shape: made where they will lie.
+static void make_up(struct model *m, const struct binding *b, uint64_t seed)
+{
+    const struct dummy_values v = dummy_values(b->from->name, b->cols);
+    struct fill_args a = {.type = b->type, .seed = seed, .mean = v.mean, .deviation = v.deviation};
+    if (b->type != DTYPE_INT8) {
+        a.p = (void *)(uintptr_t)(b->vector ? *b->vector : b->matrix->data);
+        a.n = (size_t)b->rows * (size_t)b->cols;
+        m->ops->fill(m->dev, &a);
+        return;
+    }
+    int rows_max = stage_rows(m, b->cols, SIZE_MAX);
+    a.p = m->step.base;
+    a.type = DTYPE_F32;
+    for (int r = 0; r < b->rows; r += rows_max, a.seed += m->n_bindings) {
+        int rows = b->rows - r < rows_max ? b->rows - r : rows_max;
+        a.n = (size_t)rows * (size_t)b->cols;
+        m->ops->fill(m->dev, &a);
+        quantize(m, b, r, rows);
+    }
+}
+
 // Float32 rows go through the step's slab, which nothing uses while loading, into quantize.
 static void fill_int8(struct model *m, const struct binding *b, float *stage)
 {
     const char *from = b->from->data;
     size_t cols = (size_t)b->cols, row_bytes = cols * dtype_bytes(b->from->dtype);
-    size_t room =
-        m->step.used / sizeof(float) < STAGE_VALUES ? m->step.used / sizeof(float) : STAGE_VALUES;
-    int rows_max = (int)(room / cols);
-    CHECK(rows_max >= 1);
-    int8_t *q = (int8_t *)(uintptr_t)b->matrix->data;
-    float *scale = (float *)(uintptr_t)b->matrix->scale;
+    int rows_max = stage_rows(m, b->cols, STAGE_VALUES);
     for (int r = 0; r < b->rows; r += rows_max) {
         int rows = b->rows - r < rows_max ? b->rows - r : rows_max;
         size_t n = (size_t)rows * cols;
         convert_to_f32(stage, from + (size_t)r * row_bytes, (enum dtype)b->from->dtype, n);
         m->ops->upload(m->dev, m->step.base, stage, n * sizeof *stage);
-        m->ops->quantize(m->dev, &(struct quantize_args){.q = q + (size_t)r * cols,
-                                                         .scale = scale + r,
-                                                         .x = m->step.base,
-                                                         .type = DTYPE_F32,
-                                                         .rows = rows,
-                                                         .cols = b->cols});
+        quantize(m, b, r, rows);
     }
 }
 
@@ -224,6 +258,10 @@ static void fill_float(struct model *m, const struct binding *b, float *stage)
     const char *from = b->from->data;
     char *to = (char *)(uintptr_t)(b->vector ? *b->vector : b->matrix->data);
     size_t n = (size_t)b->rows * (size_t)b->cols;
+    if (type == b->type) { // as the file has it
+        m->ops->upload(m->dev, to, from, n * dtype_bytes(type));
+        return;
+    }
     for (size_t i = 0; i < n; i += STAGE_VALUES) {
         size_t part = n - i < STAGE_VALUES ? n - i : STAGE_VALUES;
         if (b->type == DTYPE_BF16)
@@ -242,7 +280,9 @@ void weights_fill(struct model *m)
         all += m->bindings[i].from->bytes;
     for (int i = 0; i < m->n_bindings; i++) {
         const struct binding *b = &m->bindings[i];
-        if (b->borrowed)
+        if (!b->from->data)
+            make_up(m, b, (uint64_t)i);
+        else if (b->borrowed)
             touch(b->from);
         else if (b->type == DTYPE_INT8)
             fill_int8(m, b, stage);

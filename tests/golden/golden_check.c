@@ -123,7 +123,7 @@ static void check_variant(struct tally *t, const struct suite *s, const char *di
                                   .context = 512,
                                   .chunk = v->chunk,
                                   .method = v->method};
-    if (rig_open(&r, dir, &o, &ops_cpu)) {
+    if (rig_open(&r, dir, &o, rig_ops)) {
         tally_add(t, false, "%s, chunk %d, %s: cannot be loaded", s->name, v->chunk, v->method);
         return;
     }
@@ -192,7 +192,7 @@ static void check_batch(struct tally *t, const struct suite *s, const char *dir,
         .dtype = DTYPE_F32, .threads = THREADS, .sequences = BATCH, .context = 512};
     const struct golden_case *cases[BATCH];
     int ids[BATCH];
-    if (rig_open(&r, dir, &o, &ops_cpu)) {
+    if (rig_open(&r, dir, &o, rig_ops)) {
         tally_add(t, false, "%s, batch: cannot be loaded", s->name);
         return;
     }
@@ -214,7 +214,7 @@ static void check_suite(struct tally *t, const struct suite *s, const char *dir,
     if (rig_open(&r, dir,
                  &(struct rig_options){
                      .dtype = DTYPE_F32, .threads = THREADS, .sequences = 1, .context = 4096},
-                 &ops_cpu)) {
+                 rig_ops)) {
         tally_add(t, false, "%s: cannot be loaded", s->name);
         return;
     }

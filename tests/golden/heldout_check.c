@@ -56,7 +56,7 @@ void check_heldout(struct tally *t)
     const struct rig_options o = {
         .dtype = DTYPE_F32, .threads = 1, .sequences = 1, .context = tokens};
     struct sum s = {.text = &text};
-    if (rig_open(&r, dir, &o, &ops_cpu)) {
+    if (rig_open(&r, dir, &o, rig_ops)) {
         tally_add(t, false, "held-out text: the model cannot be loaded");
         goto out;
     }

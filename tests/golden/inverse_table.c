@@ -169,7 +169,7 @@ static int run_setting(const struct mode_options *o, const struct setting *s, st
                                    .method = s->method,
                                    .type = s->type,
                                    .residuals = true};
-    if (rig_open(&r, o->model, &ro, &ops_cpu))
+    if (rig_open(&r, o->model, &ro, rig_ops))
         return -1;
     run_heldout(&r, d, &f);
     run_recall(&r, d, &f);

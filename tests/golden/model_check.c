@@ -2,13 +2,14 @@
 //   model_check check          against transformers, row by row, type by type; the exit status tells
 //   model_check perf            tokens a second and where the time goes
 //   model_check inverse         what each way of inverting I + A does to the answers
-// Options of the last two: --model DIR (models/bundled), --dtype f32|bf16|int8 (bf16), --threads N;
-// of inverse: --recall N prompts of each length (4).
+// Options: --device cpu|cuda; of check --quick yes, a subset for sanitizers; of the last two --model DIR (models/bundled) or dummy:SIZE,
+// --dtype f32|bf16|int8 (bf16), --threads N; of inverse: --recall N prompts of each length (4).
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "modes.h"
+#include "rig.h"
 #include "tally.h"
 
 enum { EXIT_SKIPPED = 77 };
@@ -27,9 +28,8 @@ static int mode_check(void)
 
 static int usage(void)
 {
-    printf("usage: model_check check\n"
-           "       model_check perf|inverse [--model DIR] [--dtype f32|bf16|int8] [--threads N]\n"
-           "                         [--recall N]\n");
+    printf("usage: model_check check|perf|inverse [--device cpu|cuda] [--model DIR]\n"
+           "                   [--dtype f32|bf16|int8] [--threads N] [--recall N]\n");
     return 2;
 }
 
@@ -46,6 +46,16 @@ static bool read_option(struct mode_options *o, const char *name, const char *va
 {
     if (!strcmp(name, "--model")) {
         o->model = value;
+        return true;
+    }
+    if (!strcmp(name, "--device")) {
+#ifdef WITH_CUDA
+        rig_ops = strcmp(value, "cuda") ? rig_ops : &ops_cuda;
+#endif
+        return !strcmp(value, rig_ops->name);
+    }
+    if (!strcmp(name, "--quick")) {
+        tally_quick = !strcmp(value, "yes");
         return true;
     }
     if (!strcmp(name, "--threads"))
@@ -65,11 +75,11 @@ int main(int argc, char **argv)
     struct mode_options o = {
         .model = TEST_SOURCE_DIR "/models/bundled", .dtype = DTYPE_BF16, .recall = 4};
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (argc == 2 && !strcmp(argv[1], "check"))
-        return mode_check();
     for (int i = 2; i < argc; i += 2)
         if (i + 1 == argc || !read_option(&o, argv[i], argv[i + 1]))
             return usage();
+    if (argc > 1 && !strcmp(argv[1], "check"))
+        return mode_check();
     if (argc > 1 && !strcmp(argv[1], "perf"))
         return mode_perf(&o);
     if (argc > 1 && !strcmp(argv[1], "inverse"))

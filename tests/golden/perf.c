@@ -1,19 +1,25 @@
 // perf.c - tokens a second by context length, where the time goes, and how far from the floor: the
 // larger of (operations / multiply-add rate) and (bytes / memory bandwidth), both measured in the same
-// run. Every figure is wall time of the fastest of several runs, with what surrounds model_forward;
-// operations are timed by ops_timed, whose two clock readings an operation are inside the figures.
+// run. Every figure is wall time of the fastest of several runs from token ids to the sampled id on the
+// host, with what surrounds model_forward. Where the time goes is measured in runs of its own, since
+// waiting for each operation is dear on a device.
 #include <stdio.h>
 #include <string.h>
 
 #include "clock.h"
+#include "device_ceilings.h"
 #include "machine.h"
 #include "mem.h"
 #include "modes.h"
 #include "ops_timed.h"
 #include "rig.h"
 
-enum { CONTEXT_MAX = 32768, LENGTHS = 4, DECODE_STEPS = 32, BATCH = 8 };
-static const int CONTEXTS[LENGTHS] = {512, 2048, 8192, CONTEXT_MAX};
+enum { CONTEXT_MAX = 131072, LENGTHS = 4, DECODE_STEPS = 32, BATCHES = 3, STEP_TOKENS = 8192 };
+static const struct plan {
+    int contexts[LENGTHS], batches[BATCHES];
+    int batch_tokens;
+} ON_CPU = {{512, 2048, 8192, 32768}, {1, 8}, RIG_BATCH_TOKENS},
+  ON_DEVICE = {{2048, 8192, 32768, CONTEXT_MAX}, {1, 8, 64}, STEP_TOKENS};
 #define PREFILL_MS 500 // short prompts are repeated this long
 
 // What a token costs at least, whatever the kernels.
@@ -28,6 +34,9 @@ struct work {
 
 struct bench {
     struct rig rig;
+    const struct plan *plan;
+    int *sampled;              // device [RIG_SEQUENCES_MAX]
+    struct sample_row *greedy; // device [RIG_SEQUENCES_MAX]
     struct machine machine;
     struct work work;
     int ids[CONTEXT_MAX];
@@ -84,51 +93,95 @@ static void take_best(double *best, int64_t begin_ns, int64_t out[OPS_TIMED_N], 
         out[i] = times[i].ns / tokens;
 }
 
-static void prefill(struct bench *b, int length, int64_t split[OPS_TIMED_N])
+// What the engine does after a step: sample (here the likeliest), and wait for the ids.
+static void finish_step(struct bench *b, int rows)
+{
+    int ids[RIG_SEQUENCES_MAX];
+    struct rig *r = &b->rig;
+    if (rows) {
+        r->ops->sample(r->dev, &(struct sample_args){.ids = b->sampled,
+                                                     .logits = model_logits(r->m),
+                                                     .rows = b->greedy,
+                                                     .n = rows,
+                                                     .vocab = r->vocab,
+                                                     .n_tokens = r->vocab});
+        r->ops->download(r->dev, ids, b->sampled, (size_t)rows * sizeof *ids);
+    }
+    rig_wait(r);
+}
+
+static void run_prompt(struct bench *b, int length)
+{
+    rig_reset(&b->rig);
+    for (int i = 0; i < length; i += b->rig.batch_tokens) {
+        int t = length - i < b->rig.batch_tokens ? length - i : b->rig.batch_tokens;
+        const struct feed f = {.ids = b->ids + i, .t = t, .last = i + t == length};
+        finish_step(b, rig_enqueue(&b->rig, &f, 1));
+    }
+}
+
+static void split_prompt(struct bench *b, int length, int64_t split[OPS_TIMED_N])
+{
+    double best = 0;
+    ops_timed_switch(true);
+    int64_t begin = clock_ns();
+    ops_timed_reset();
+    run_prompt(b, length);
+    take_best(&best, begin, split, length);
+    ops_timed_switch(false);
+}
+
+static void prefill(struct bench *b, int length)
 {
     const struct work *w = &b->work;
     double best = 0;
     int64_t first = clock_ns();
     do {
         int64_t begin = clock_ns();
-        ops_timed_reset();
-        rig_reset(&b->rig);
-        rig_prompt(&b->rig, 0, b->ids, length, RIG_BATCH_TOKENS, NULL);
-        take_best(&best, begin, split, length);
+        run_prompt(b, length);
+        take_best(&best, begin, NULL, length);
     } while (clock_ms_between(first, clock_ns()) < PREFILL_MS);
-    double steps = (length + RIG_BATCH_TOKENS - 1) / RIG_BATCH_TOKENS;
+    double steps = (length + b->rig.batch_tokens - 1) / b->rig.batch_tokens;
     double pairs = 0.5 * length * (length + 1.0);
     double flops = length * w->layer_flops + w->head_flops + pairs * w->key_flops;
     // Every step reads the weights, the state and the keys so far.
     double bytes = steps * (w->weight_bytes + w->state_bytes) + steps * length / 2 * w->key_bytes;
     const char *which = NULL;
     double least = floor_seconds(&b->machine, flops, bytes, &which);
-    printf("  %7d %9.0f tok/s %9.2f ms, floor %9.2f ms (%s), ratio %.1f\n", length, length / best,
+    printf("  %7d %9.0f tok/s %9.2f ms, floor %9.2f ms (%s), ratio %.2f\n", length, length / best,
            best * 1e3, least * 1e3, which, best / least);
 }
 
 // The caches need not hold anything that was computed: what they hold does not change the time.
-static void decode(struct bench *b, int depth, int batch, int64_t split[OPS_TIMED_N])
+static void decode(struct bench *b, int depth, int batch, int64_t *split)
 {
-    struct feed f[BATCH];
+    struct feed f[RIG_SEQUENCES_MAX];
     const struct work *w = &b->work;
+    if (b->rig.pages_max * PAGE_TOKENS < depth) {
+        printf("  %7d %6d       n/a: the KV pages of %d sequences do not fit\n", depth, batch,
+               batch);
+        return;
+    }
     rig_reset(&b->rig);
     for (int i = 0; i < batch; i++) {
         b->rig.pos[i] = depth - DECODE_STEPS;
         f[i] = (struct feed){.seq = i, .ids = b->ids + i, .t = 1, .decode = true, .last = true};
     }
-    double best = 0;
+    double best = 0, best_split = 0;
     for (int i = 0; i < DECODE_STEPS; i++) {
+        const bool splits = split && i % 4 == 3;
         int64_t begin = clock_ns();
+        ops_timed_switch(splits);
         ops_timed_reset();
-        rig_step(&b->rig, f, batch);
-        take_best(&best, begin, split, 1);
+        finish_step(b, rig_enqueue(&b->rig, f, batch));
+        take_best(splits ? &best_split : &best, begin, splits ? split : NULL, 1);
     }
+    ops_timed_switch(false);
     const char *which = NULL;
     double flops = batch * (w->layer_flops + w->head_flops + depth * w->key_flops);
     double bytes = w->weight_bytes + batch * (w->state_bytes + depth * w->key_bytes);
     double least = floor_seconds(&b->machine, flops, bytes, &which);
-    printf("  %7d %6d %9.1f tok/s %9.3f ms a step, floor %7.3f ms (%s), ratio %.1f\n", depth, batch,
+    printf("  %7d %6d %9.1f tok/s %9.3f ms a step, floor %7.3f ms (%s), ratio %.2f\n", depth, batch,
            batch / best, best * 1e3, least * 1e3, which, best / least);
 }
 
@@ -160,8 +213,7 @@ static void print_growth(const struct bench *b)
     printf("decode, us a token by depth: parts that keep a state, parts that keep every token\n");
     for (int i = 0; i < b->n_lengths; i++) {
         const int64_t *ns = b->decode_ns[i];
-        double delta =
-            (double)(ns[OPS_TIMED_conv] + ns[OPS_TIMED_delta_rule] + ns[OPS_TIMED_gated_norm]);
+        double delta = (double)(ns[OPS_TIMED_delta_decode]);
         double attention = (double)(ns[OPS_TIMED_attn_prep] + ns[OPS_TIMED_attention]);
         printf("  %7d   delta net %9.2f   attention %9.2f\n", b->lengths[i], delta / 1e3,
                attention / 1e3);
@@ -186,43 +238,91 @@ static void print_head(const struct bench *b, const struct mode_options *o)
     b->rig.ops->describe(b->rig.dev, text, sizeof text);
     printf("model %s, %s, %lld parameters\ndevice %s\n", o->model, dtype_name(o->dtype),
            (long long)model_memory(b->rig.m)->n_params, text);
-    printf("machine: %d threads read %.1f GB/s and do %.1f GFLOP/s in float32 (%s)\n",
-           b->machine.threads, b->machine.bytes_per_s / 1e9, b->machine.flops_per_s / 1e9,
-           b->machine.vectors);
+    if (b->plan == &ON_CPU)
+        printf("machine: %d threads read %.1f GB/s and do %.1f GFLOP/s in float32 (%s)\n",
+               b->machine.threads, b->machine.bytes_per_s / 1e9, b->machine.flops_per_s / 1e9,
+               b->machine.vectors);
+}
+
+static struct machine measure(struct bench *b, const struct mode_options *o)
+{
+    if (b->plan == &ON_CPU)
+        return machine_measure(o->threads);
+    return (struct machine){.bytes_per_s = device_bandwidth(b->rig.ops, b->rig.dev),
+                            .flops_per_s = device_rate(b->rig.ops, b->rig.dev, o->dtype),
+                            .vectors = "products"};
+}
+
+static int open_bench(struct bench *b, const struct mode_options *o)
+{
+    struct config c;
+    if (rig_config(o->model, &c))
+        return -1;
+    int context = b->plan->contexts[LENGTHS - 1], sequences = 1;
+    for (int i = 0; i < BATCHES; i++)
+        sequences = b->plan->batches[i] > sequences ? b->plan->batches[i] : sequences;
+    const struct rig_options ro = {
+        .dtype = o->dtype,
+        .threads = o->threads,
+        .sequences = sequences,
+        .type = b->plan == &ON_CPU ? "fp32" : "fp16",
+        .context = c.max_position_embeddings < context ? c.max_position_embeddings : context,
+        .batch_tokens = b->plan->batch_tokens,
+    };
+    if (rig_open(&b->rig, o->model, &ro, ops_timed(rig_ops)))
+        return -1;
+    ops_timed_switch(false);
+    struct rig *r = &b->rig;
+    b->machine = measure(b, o);
+    b->work = work_of(r->m);
+    b->sampled = r->ops->alloc(r->dev, RIG_SEQUENCES_MAX * sizeof(int));
+    b->greedy = r->ops->alloc(r->dev, RIG_SEQUENCES_MAX * sizeof *b->greedy);
+    CHECK(b->sampled && b->greedy);
+    for (int i = 0; i < RIG_SEQUENCES_MAX; i++)
+        r->ops->upload(r->dev, &b->greedy[i],
+                       &(struct sample_row){.top_p = 1, .repetition = 1, .seed = 1},
+                       sizeof *b->greedy);
+    for (int i = 0; i < CONTEXT_MAX; i++)
+        b->ids[i] = (int)((unsigned)i * 2654435761u % (unsigned)c.vocab_size);
+    return 0;
+}
+
+static void measure_all(struct bench *b)
+{
+    const struct plan *p = b->plan;
+    rig_deal(&b->rig, 1);
+    for (int i = 0; i < LENGTHS; i++)
+        if (p->contexts[i] <= b->rig.pages_max * PAGE_TOKENS)
+            b->lengths[b->n_lengths++] = p->contexts[i];
+    print_memory(b);
+    printf("prefill by prompt length, steps of %d tokens\n", b->rig.batch_tokens);
+    for (int i = 0; i < b->n_lengths; i++) {
+        prefill(b, b->lengths[i]);
+        split_prompt(b, b->lengths[i], b->prefill_ns[i]);
+    }
+    printf("decode by depth and batch\n");
+    for (int k = 0; k < BATCHES && p->batches[k]; k++) {
+        rig_deal(&b->rig, p->batches[k]);
+        for (int i = 0; i < b->n_lengths; i++)
+            decode(b, b->lengths[i], p->batches[k], k == 0 ? b->decode_ns[i] : NULL);
+    }
 }
 
 int mode_perf(const struct mode_options *o)
 {
-    struct config c;
-    if (rig_config(o->model, &c))
-        return 1;
-    int context = c.max_position_embeddings < CONTEXT_MAX ? c.max_position_embeddings : CONTEXT_MAX;
     struct bench *b = mem_zero(1, sizeof *b);
-    const struct rig_options ro = {
-        .dtype = o->dtype, .threads = o->threads, .sequences = BATCH, .context = context};
-    b->machine = machine_measure(o->threads);
-    if (rig_open(&b->rig, o->model, &ro, ops_timed(&ops_cpu))) {
+    b->plan = rig_ops == &ops_cpu ? &ON_CPU : &ON_DEVICE;
+    if (open_bench(b, o)) {
         mem_free(b);
         return 1;
     }
-    b->work = work_of(b->rig.m);
-    for (int i = 0; i < CONTEXT_MAX; i++)
-        b->ids[i] = (int)((unsigned)i * 2654435761u % (unsigned)c.vocab_size);
-    for (int i = 0; i < LENGTHS; i++)
-        if (CONTEXTS[i] <= b->rig.pages_max * PAGE_TOKENS)
-            b->lengths[b->n_lengths++] = CONTEXTS[i];
     print_head(b, o);
-    print_memory(b);
-    printf("prefill by prompt length, steps of %d tokens\n", RIG_BATCH_TOKENS);
-    for (int i = 0; i < b->n_lengths; i++)
-        prefill(b, b->lengths[i], b->prefill_ns[i]);
-    printf("decode by depth and batch\n");
-    for (int batch = 1; batch <= BATCH; batch *= BATCH)
-        for (int i = 0; i < b->n_lengths; i++)
-            decode(b, b->lengths[i], batch, batch == 1 ? b->decode_ns[i] : NULL);
+    measure_all(b);
     print_split(b, "prefill, us a token and share by operation", b->prefill_ns);
     print_split(b, "decode at batch 1, us a token and share by operation", b->decode_ns);
     print_growth(b);
+    b->rig.ops->release(b->rig.dev, b->sampled);
+    b->rig.ops->release(b->rig.dev, b->greedy);
     rig_close(&b->rig);
     mem_free(b);
     return 0;

@@ -7,6 +7,8 @@
 #include "checkpoint.h"
 #include "mem.h"
 
+const struct ops *rig_ops = &ops_cpu;
+
 int rig_config(const char *dir, struct config *c)
 {
     struct checkpoint *ck = mem_zero(1, sizeof *ck);
@@ -24,7 +26,11 @@ int rig_config(const char *dir, struct config *c)
 static int open_device(struct rig *r, const struct rig_options *o)
 {
     char why[256];
-    r->dev = r->ops->open(&(struct dev_options){.threads = o->threads}, why, sizeof why);
+    r->dev = r->ops->open(&(struct dev_options){.threads = o->threads,
+                                                .act = r->ops->warm_up && o->dtype != DTYPE_F32
+                                                           ? DTYPE_BF16
+                                                           : DTYPE_F32},
+                          why, sizeof why);
     if (r->dev)
         return 0;
     printf("the device cannot be opened: %s\n", why);
@@ -36,10 +42,12 @@ int rig_open(struct rig *r, const char *dir, const struct rig_options *o, const 
     struct err e;
     char why[256];
     *r = (struct rig){.ops = ops, .sequences = o->sequences};
+    r->batch_tokens = o->batch_tokens ? o->batch_tokens : RIG_BATCH_TOKENS;
     struct model_options mo = {.dtype = o->dtype,
                                .context_max = o->context,
-                               .batch_tokens = RIG_BATCH_TOKENS,
+                               .batch_tokens = r->batch_tokens,
                                .batch_rows = RIG_BATCH_TOKENS + RIG_SEQUENCES_MAX,
+                               .kv_bytes = o->kv_bytes,
                                .sequences_max = o->sequences,
                                .chunk = o->chunk ? o->chunk : 64,
                                .residual_every = o->residuals};
@@ -57,18 +65,24 @@ int rig_open(struct rig *r, const char *dir, const struct rig_options *o, const 
         rig_close(r);
         return -1;
     }
-    const struct model_memory *p = model_memory(r->m);
     r->vocab = model_config(r->m)->vocab_size;
-    r->pages_max = p->n_pages / o->sequences;
-    int most = (model_options(r->m)->context_max + PAGE_TOKENS - 1) / PAGE_TOKENS;
-    r->pages_max = r->pages_max < most ? r->pages_max : most;
-    r->pages = mem_zero((size_t)o->sequences * (size_t)r->pages_max, sizeof(int));
-    // Pages of the sequences alternate, so that none has neighbours of its own.
-    for (int s = 0; s < o->sequences; s++)
-        for (int i = 0; i < r->pages_max; i++)
-            r->pages[s * r->pages_max + i] = i * o->sequences + s;
+    rig_deal(r, o->sequences);
     r->logits = mem_zero((size_t)mo.batch_rows * (size_t)r->vocab, sizeof(float));
     return 0;
+}
+
+void rig_deal(struct rig *r, int n)
+{
+    int most = (model_options(r->m)->context_max + PAGE_TOKENS - 1) / PAGE_TOKENS;
+    r->pages_max = model_memory(r->m)->n_pages / n;
+    r->pages_max = r->pages_max < most ? r->pages_max : most;
+    mem_free(r->pages);
+    r->pages = mem_zero((size_t)n * (size_t)r->pages_max, sizeof(int));
+    // Pages of the sequences alternate, so that none has neighbours of its own.
+    for (int s = 0; s < n; s++)
+        for (int i = 0; i < r->pages_max; i++)
+            r->pages[s * r->pages_max + i] = i * n + s;
+    rig_reset(r);
 }
 
 void rig_close(struct rig *r)
@@ -88,21 +102,20 @@ void rig_reset(struct rig *r)
 
 // The arrays of one step while it is put together.
 struct plan {
-    int ids[RIG_BATCH_TOKENS], rows[RIG_BATCH_TOKENS + RIG_SEQUENCES_MAX];
+    int *ids, *rows, *pages; // [batch_tokens], [batch_tokens + RIG_SEQUENCES_MAX]
+    int seqs[RIG_SEQUENCES_MAX];
     struct span spans[RIG_SEQUENCES_MAX];
-    int *pages;
     struct step step;
 };
 
 static void add_feed(struct plan *p, struct rig *r, const struct feed *f)
 {
     struct batch *b = &p->step.batch;
-    CHECK(f->t >= 1 && b->t + f->t <= RIG_BATCH_TOKENS && b->n_spans < r->sequences);
+    CHECK(f->t >= 1 && b->t + f->t <= r->batch_tokens && b->n_spans < r->sequences);
     CHECK(!f->decode || f->t == 1);
     for (int i = 0; i < f->t; i++)
         p->ids[b->t + i] = f->ids[i];
-    for (int i = 0; i < r->pages_max; i++)
-        p->pages[b->n_spans * r->pages_max + i] = r->pages[f->seq * r->pages_max + i];
+    p->seqs[b->n_spans] = f->seq;
     p->spans[b->n_spans++] = (struct span){
         .t0 = b->t, .t = f->t, .pos0 = r->pos[f->seq], .slot = f->seq, .decode = f->decode};
     for (int i = 0; f->all && i < f->t; i++)
@@ -113,12 +126,28 @@ static void add_feed(struct plan *p, struct rig *r, const struct feed *f)
     r->pos[f->seq] += f->t;
 }
 
-const float *rig_step(struct rig *r, const struct feed *feeds, int n)
+// A table as wide as the longest sequence of the step needs, rounded up as the engine does.
+static void add_pages(struct plan *p, const struct rig *r)
 {
-    char why[256];
+    struct batch *b = &p->step.batch;
+    b->pages_max = 1;
+    for (int i = 0; i < b->n_spans; i++)
+        while (b->pages_max * PAGE_TOKENS < r->pos[p->seqs[i]])
+            b->pages_max *= 2;
+    b->pages_max = b->pages_max < r->pages_max ? b->pages_max : r->pages_max;
+    p->pages = mem_zero((size_t)b->n_spans * (size_t)b->pages_max, sizeof(int));
+    for (int i = 0; i < b->n_spans; i++)
+        for (int k = 0; k < b->pages_max; k++)
+            p->pages[i * b->pages_max + k] = r->pages[p->seqs[i] * r->pages_max + k];
+    b->pages = p->pages;
+}
+
+int rig_enqueue(struct rig *r, const struct feed *feeds, int n)
+{
     struct plan *p = mem_zero(1, sizeof *p);
     struct step *s = &p->step;
-    p->pages = mem_zero((size_t)r->sequences * (size_t)r->pages_max, sizeof(int));
+    p->ids = mem_zero((size_t)r->batch_tokens, sizeof(int));
+    p->rows = mem_zero((size_t)r->batch_tokens + RIG_SEQUENCES_MAX, sizeof(int));
     for (int i = 0; i < n; i++)
         add_feed(p, r, &feeds[i]);
     s->n_gemm_rows = s->n_rows;
@@ -128,18 +157,32 @@ const float *rig_step(struct rig *r, const struct feed *feeds, int n)
     s->ids = p->ids;
     s->rows = p->rows;
     s->batch.spans = s->batch.host_spans = p->spans;
-    s->batch.pages = p->pages;
-    s->batch.pages_max = r->pages_max;
+    add_pages(p, r);
+    const int n_rows = s->n_rows;
     model_forward(r->m, s);
-    if (r->ops->sync(r->dev, why, sizeof why)) {
-        printf("%s\n", why);
-        CHECK(!"the device failed");
-    }
-    if (s->n_rows)
-        r->ops->download(r->dev, r->logits, model_logits(r->m),
-                         (size_t)s->n_rows * (size_t)r->vocab * sizeof(float));
     mem_free(p->pages);
+    mem_free(p->rows);
+    mem_free(p->ids);
     mem_free(p);
+    return n_rows;
+}
+
+void rig_wait(struct rig *r)
+{
+    char why[256];
+    if (!r->ops->sync(r->dev, why, sizeof why))
+        return;
+    printf("%s\n", why);
+    CHECK(!"the device failed");
+}
+
+const float *rig_step(struct rig *r, const struct feed *feeds, int n)
+{
+    const int rows = rig_enqueue(r, feeds, n);
+    rig_wait(r);
+    if (rows)
+        r->ops->download(r->dev, r->logits, model_logits(r->m),
+                         (size_t)rows * (size_t)r->vocab * sizeof(float));
     return r->logits;
 }
 

@@ -8,7 +8,7 @@
 
 #include "qwen35.h"
 
-enum { RIG_SEQUENCES_MAX = 16, RIG_BATCH_TOKENS = 512 };
+enum { RIG_SEQUENCES_MAX = 64, RIG_BATCH_TOKENS = 512 };
 
 struct rig_options {
     enum dtype dtype;
@@ -18,6 +18,8 @@ struct rig_options {
     int chunk;                 // 0: 64
     const char *method, *type; // inverse_parse's; NULL: "auto", "fp32"
     bool residuals;            // check every chunk's inverse
+    int batch_tokens;          // 0: RIG_BATCH_TOKENS
+    size_t kv_bytes;           // 0: the model's default
 };
 
 struct rig {
@@ -25,10 +27,14 @@ struct rig {
     struct dev *dev;
     struct model *m;
     int sequences, vocab, pages_max;
+    int batch_tokens;
     int pos[RIG_SEQUENCES_MAX]; // tokens each sequence has
     int *pages;                 // [sequences, pages_max]
-    float *logits;              // host [RIG_BATCH_TOKENS + RIG_SEQUENCES_MAX, vocab]
+    float *logits;              // host [rows of a step, vocab]
 };
+
+// The table of operations that the checks of this folder run: the CPU's unless --device says otherwise.
+extern const struct ops *rig_ops;
 
 // One sequence's share of a step. Prefill feeds stand before decode feeds.
 struct feed {
@@ -51,6 +57,15 @@ void rig_reset(struct rig *r); // every sequence is empty again
 // Run one step; aborts the program when the device fails. Returns host memory, valid until the next
 // step: first the rows of every feed with all, feed by feed, then one row for each feed with last.
 const float *rig_step(struct rig *r, const struct feed *feeds, int n);
+
+// The same, only enqueued; returns the number of rows of model_logits.
+int rig_enqueue(struct rig *r, const struct feed *feeds, int n);
+
+// Wait for what is enqueued; aborts the program when the device has failed.
+void rig_wait(struct rig *r);
+
+// Deal all pages to the first n sequences, n at most those of rig_open; every sequence is empty again.
+void rig_deal(struct rig *r, int n);
 
 // Feed n prompt tokens in prefill pieces of `piece`. logprobs (NULL, or [n]): entry i is the natural
 // logarithm of the probability of ids[i] after those before it, from i = 1 on. Returns the last

@@ -101,7 +101,7 @@ static int reference(const char *dir, enum dtype type, struct trace *out)
     struct rig r;
     const struct rig_options o = {
         .dtype = type, .threads = 1, .sequences = 1, .context = 512, .chunk = CHUNK};
-    if (rig_open(&r, dir, &o, &ops_cpu))
+    if (rig_open(&r, dir, &o, rig_ops))
         return -1;
     *out = trace_create(r.vocab);
     run(&r, 0, PROMPT, out);
@@ -118,7 +118,7 @@ static void check_type(struct tally *t, const char *name, const char *dir, enum 
     struct trace alone = {0};
     const struct rig_options o = {
         .dtype = type, .threads = 2, .sequences = 1 + COMPANY, .context = 512, .chunk = CHUNK};
-    if (reference(dir, type, &alone) || rig_open(&r, dir, &o, &ops_cpu)) {
+    if (reference(dir, type, &alone) || rig_open(&r, dir, &o, rig_ops)) {
         trace_fini(&alone);
         tally_add(t, false, "%s, %s: cannot be loaded", name, dtype_name(type));
         return;

@@ -13,9 +13,9 @@
 #endif
 
 #ifdef SANITIZED
-const bool tally_quick = true;
+bool tally_quick = true;
 #else
-const bool tally_quick = false;
+bool tally_quick = false;
 #endif
 
 void tally_add(struct tally *t, bool ok, const char *format, ...)

@@ -14,8 +14,9 @@ struct tally {
 void tally_add(struct tally *t, bool ok, const char *format, ...) PRINTF_LIKE(3, 4);
 void tally_skip(struct tally *t, const char *format, ...) PRINTF_LIKE(2, 3);
 
-// Sanitizers cost ten times the time: those builds run a subset that still takes every path.
-extern const bool tally_quick;
+// Sanitizers cost ten times the time: those builds run a subset that still takes every path, and
+// model_check's --quick asks for it. Written by main alone.
+extern bool tally_quick;
 
 // golden_check.c: the logits, log-probabilities and greedy tokens that transformers computed.
 void check_golden(struct tally *t);

@@ -35,7 +35,7 @@ static float *logits_of(const char *dir, enum dtype type, const int *ids, int n,
     struct rig r;
     if (rig_open(&r, dir,
                  &(struct rig_options){.dtype = type, .threads = 1, .sequences = 1, .context = 512},
-                 &ops_cpu))
+                 rig_ops))
         return NULL;
     size_t bytes = (size_t)n * (size_t)r.vocab * sizeof(float);
     const float *logits = rig_step(&r, &(struct feed){.ids = ids, .t = n, .all = true}, 1);

@@ -32,59 +32,64 @@ struct bufs {
     struct check_buf *q, *qg, *k, *v, *o;
 };
 
-// Where a page's K and V begin, and one value of each (the CPU's order: K transposed).
-static size_t page_at(const struct attention_args *a, int page, int kv_head)
+struct place {
+    const struct check_case *c;
+    const int *pages;
+    int kv_head, position;
+};
+
+static size_t k_at(const struct place *p, int i)
 {
-    return (size_t)(page * a->kv_heads + kv_head) * PAGE_TOKENS * DIM;
+    return step_k_at(p->c, p->c->args.attention.kv_type, p->c->args.attention.kv_heads, DIM,
+                     (const int[4]){p->pages[p->position / PAGE_TOKENS], p->kv_head,
+                                    p->position % PAGE_TOKENS, i});
 }
 
-static double key(const struct bufs *b, size_t at, int row, int i)
+static size_t v_at(const struct place *p, int i)
 {
-    return check_get(b->k, at + (size_t)(i * PAGE_TOKENS + row));
+    return step_v_at(p->c, p->c->args.attention.kv_type, p->c->args.attention.kv_heads, DIM,
+                     (const int[4]){p->pages[p->position / PAGE_TOKENS], p->kv_head,
+                                    p->position % PAGE_TOKENS, i});
 }
 
-static void expect_row(struct bufs *b, const struct attention_args *a, const int *pages, size_t row,
-                       int kv_head, int position)
+// The row whose position is p.position.
+static void expect_row(struct bufs *b, struct place p, size_t row)
 {
-    double *score = malloc((size_t)(position + 1) * sizeof *score), most = -INFINITY, total = 0;
+    const int last = p.position;
+    double *score = malloc((size_t)(last + 1) * sizeof *score), most = -INFINITY, total = 0;
     double *o = b->o->want + row * DIM;
     if (!score)
         abort();
-    for (int p = 0; p <= position; p++) {
-        const size_t at = page_at(a, pages[p / PAGE_TOKENS], kv_head);
-        score[p] = 0;
+    for (p.position = 0; p.position <= last; p.position++) {
+        double sum = 0;
         for (int i = 0; i < DIM; i++)
-            score[p] += check_get(b->q, row * DIM + (size_t)i) * key(b, at, p % PAGE_TOKENS, i);
-        score[p] /= sqrt(DIM);
-        most = fmax(most, score[p]);
+            sum += check_get(b->q, row * DIM + (size_t)i) * check_get(b->k, k_at(&p, i));
+        score[p.position] = sum / sqrt(DIM);
+        most = fmax(most, score[p.position]);
     }
     for (int i = 0; i < DIM; i++)
         o[i] = 0;
-    for (int p = 0; p <= position; p++) {
-        const double w = exp(score[p] - most);
-        const size_t at = page_at(a, pages[p / PAGE_TOKENS], kv_head);
+    for (p.position = 0; p.position <= last; p.position++) {
+        const double w = exp(score[p.position] - most);
         total += w;
         for (int i = 0; i < DIM; i++)
-            o[i] += w * check_get(b->v, at + (size_t)(p % PAGE_TOKENS * DIM + i));
+            o[i] += w * check_get(b->v, v_at(&p, i));
     }
     for (int i = 0; i < DIM; i++)
         o[i] /= total * (1 + exp(-check_get(b->qg, (2 * row + 1) * DIM + (size_t)i)));
     free(score);
 }
 
-static void fill_pages(struct check_case *c, struct bufs *b, const struct attention_args *a,
-                       const struct step *st)
+static void fill_pages(struct check_case *c, struct bufs *b, const struct step *st)
 {
     for (int s = 0; s < st->n_spans; s++)
         for (int p = 0; p < st->spans[s].pos0 + st->spans[s].t; p++)
-            for (int h = 0; h < a->kv_heads; h++) {
-                const size_t at = page_at(a, st->pages[s][p / PAGE_TOKENS], h);
-                const int row = p % PAGE_TOKENS;
+            for (int h = 0; h < c->args.attention.kv_heads; h++)
                 for (int i = 0; i < DIM; i++) {
-                    check_set(b->k, at + (size_t)(i * PAGE_TOKENS + row), check_normal(c));
-                    check_set(b->v, at + (size_t)(row * DIM + i), check_normal(c));
+                    const struct place place = {c, st->pages[s], h, p};
+                    check_set(b->k, k_at(&place, i), check_normal(c));
+                    check_set(b->v, v_at(&place, i), check_normal(c));
                 }
-            }
 }
 
 static void declare(struct check_case *c, struct bufs *b, const struct attention_args *a,
@@ -92,16 +97,19 @@ static void declare(struct check_case *c, struct bufs *b, const struct attention
 {
     const size_t rows = (size_t)(st->t * a->heads);
     const size_t all = (size_t)(st->n_pages * a->kv_heads) * PAGE_TOKENS * DIM;
-    b->q = rows_normal(c, "q", rows * DIM, size);
-    b->qg = rows_normal(c, "qg", rows * 2 * DIM, 2);
+    b->q = rows_act(c, "q", rows * DIM, size);
+    b->qg = rows_act(c, "qg", rows * 2 * DIM, 2);
     for (size_t r = 0; r < rows; r++)
         check_poison(b->qg, 2 * r * DIM, DIM); // the queries, already in q
     b->k = check_input(c, "k_pages", a->kv_type, all);
     b->v = check_input(c, "v_pages", a->kv_type, all);
-    fill_pages(c, b, a, st);
+    fill_pages(c, b, st);
     // A score of size s is off by about s times a few float32 roundings, and so is its weight.
-    b->o = check_output(c, "o", DTYPE_F32, rows * DIM,
-                        rows_limit(5e-6 * (1 + size), "scores' roundings, through exp"));
+    const struct check_limit limit =
+        rows_limit(5e-6 * (1 + size), "scores' roundings, through exp");
+    b->o = check_output(c, "o", check_act(c), rows * DIM, limit);
+    if (check_act(c) == DTYPE_BF16) // weights are rounded to 8 bits before the second product
+        b->o->limit = (struct check_limit){1e-2, 1e-2, 1e-4, "weights and outputs of 8 bits"};
 }
 
 // Bytes: K and V of what each span sees, once. Flops: two products a query row and key it may see.
@@ -128,8 +136,9 @@ static void make(struct check_case *c, int i)
     for (int s = 0; s < st->n_spans && i < N; s++)
         for (int r = 0; r < st->spans[s].t * a->heads; r++) {
             const int t = r / a->heads, h = r % a->heads;
-            expect_row(&b, a, st->pages[s], (size_t)((st->spans[s].t0 + t) * a->heads + h),
-                       h / (a->heads / a->kv_heads), st->spans[s].pos0 + t);
+            const struct place place = {c, st->pages[s], h / (a->heads / a->kv_heads),
+                                        st->spans[s].pos0 + t};
+            expect_row(&b, place, (size_t)((st->spans[s].t0 + t) * a->heads + h));
         }
     snprintf(c->name, sizeof c->name, "t=%d spans=%d from %d heads=%d/%d %s size=%g", st->t,
              st->n_spans, st->spans[0].pos0, a->heads, a->kv_heads, dtype_name(a->kv_type),

@@ -49,32 +49,35 @@ static void norm_rotate(double *y, const struct check_buf *x, size_t at, const s
     }
 }
 
-// The CPU keeps K transposed: [n_pages, kv_heads, head_dim, PAGE_TOKENS]; V is
-// [n_pages, kv_heads, PAGE_TOKENS, head_dim].
-static void expect_kv(struct bufs *b, const struct attn_prep_args *a, int t, const int place[2],
+static void expect_kv(const struct check_case *c, struct bufs *b, int t, const int place[2],
                       int position)
 {
+    const struct attn_prep_args *a = &c->args.attn_prep;
     const int n = a->head_dim, page = place[0], row = place[1];
     for (int h = 0; h < a->kv_heads; h++) {
         double k[HEAD_DIM_MAX];
         const size_t from = (size_t)((t * a->kv_heads + h) * n);
-        const size_t to = (size_t)((page * a->kv_heads + h) * PAGE_TOKENS * n);
         norm_rotate(k, b->k, from, b->k_norm, a, position);
         for (int i = 0; i < n; i++) {
-            b->k_pages->want[to + (size_t)(i * PAGE_TOKENS + row)] = k[i];
+            const size_t to =
+                step_v_at(c, a->kv_type, a->kv_heads, n, (const int[4]){page, h, row, i});
+            b->k_pages
+                ->want[step_k_at(c, a->kv_type, a->kv_heads, n, (const int[4]){page, h, row, i})] =
+                k[i];
             double v = check_get(b->v, from + (size_t)i);
             if (a->kv_type == DTYPE_BF16) { // exactly the nearest
-                check_set(b->v_pages, to + (size_t)(row * n + i), v);
-                v = check_get(b->v_pages, to + (size_t)(row * n + i));
-                check_poison(b->v_pages, to + (size_t)(row * n + i), 1);
+                check_set(b->v_pages, to, v);
+                v = check_get(b->v_pages, to);
+                check_poison(b->v_pages, to, 1);
             }
-            b->v_pages->want[to + (size_t)(row * n + i)] = v;
+            b->v_pages->want[to] = v;
         }
     }
 }
 
-static void expect(struct bufs *b, const struct attn_prep_args *a, const struct step *st)
+static void expect(const struct check_case *c, struct bufs *b, const struct step *st)
 {
+    const struct attn_prep_args *a = &c->args.attn_prep;
     for (int s = 0; s < st->n_spans; s++)
         for (int i = 0; i < st->spans[s].t; i++) {
             const int t = st->spans[s].t0 + i, position = st->spans[s].pos0 + i;
@@ -82,7 +85,7 @@ static void expect(struct bufs *b, const struct attn_prep_args *a, const struct 
                 const size_t row = (size_t)(t * a->heads + h) * (size_t)a->head_dim;
                 norm_rotate(b->q->want + row, b->qg, 2 * row, b->q_norm, a, position);
             }
-            expect_kv(b, a, t,
+            expect_kv(c, b, t,
                       (const int[2]){st->pages[s][position / PAGE_TOKENS], position % PAGE_TOKENS},
                       position);
         }
@@ -96,14 +99,14 @@ static void declare(struct check_case *c, struct bufs *b, const struct attn_prep
     const size_t all = (size_t)(st->n_pages * a->kv_heads * PAGE_TOKENS) * n;
     const struct check_limit limit = rows_limit(4e-6, "norm, then a rotation"),
                              bf16 = {1e-6, 0.0040, 1e-4, "one rounding to 8 bits"};
-    b->qg = rows_normal(c, "qg", rows * 2 * n, 2);
-    b->k = rows_normal(c, "k", kv, 1);
-    b->v = rows_normal(c, "v", kv, 1);
+    b->qg = rows_act(c, "qg", rows * 2 * n, 2);
+    b->k = rows_act(c, "k", kv, 1);
+    b->v = rows_act(c, "v", kv, 1);
     b->q_norm = rows_normal(c, "q_norm", n, 0.3);
     b->k_norm = rows_normal(c, "k_norm", n, 0.3);
     for (size_t r = 0; r < rows; r++)
         check_poison(b->qg, (2 * r + 1) * n, n); // the gates
-    b->q = check_output(c, "q", DTYPE_F32, rows * n, limit);
+    b->q = check_output(c, "q", check_act(c), rows * n, check_act_limit(c, limit));
     b->k_pages =
         check_in_out(c, "k_pages", a->kv_type, all, a->kv_type == DTYPE_F32 ? limit : bf16);
     b->v_pages =
@@ -123,7 +126,7 @@ static void make(struct check_case *c, int i)
                                  .rope_theta = THETA};
     const struct step *st = step_make(c, &a->batch, SHAPES[i].spans, SHAPES[i].cut);
     declare(c, &b, a, st);
-    expect(&b, a, st);
+    expect(c, &b, st);
     snprintf(c->name, sizeof c->name, "t=%d spans=%d heads=%d/%d dim=%d rot=%d %s", st->t,
              st->n_spans, a->heads, a->kv_heads, a->head_dim, a->rot, dtype_name(a->kv_type));
     a->q = b.q->dev;
@@ -134,10 +137,11 @@ static void make(struct check_case *c, int i)
     a->v_pages = b.v_pages->dev;
     a->q_norm = b.q_norm->dev;
     a->k_norm = b.k_norm->dev;
-    c->bytes =
-        i >= N ? 1.0 * st->t * a->head_dim *
-                     (2 * 4 * a->heads + (8 + 2.0 * (double)dtype_bytes(a->kv_type)) * a->kv_heads)
-               : 0;
+    const double act = (double)dtype_bytes(check_act(c));
+    c->bytes = i >= N ? 1.0 * st->t * a->head_dim *
+                            (2.0 * act * a->heads +
+                             (2 * act + 2.0 * (double)dtype_bytes(a->kv_type)) * a->kv_heads)
+                      : 0;
 }
 
 static bool part(struct check_case *c, int i)

@@ -213,6 +213,25 @@ void check_set(struct check_buf *b, size_t i, double value)
     }
 }
 
+enum dtype check_act(const struct check_case *c)
+{
+    return c->ops->act(c->dev);
+}
+
+void *check_act_at(const struct check_case *c, const void *p, size_t n)
+{
+    return (char *)(uintptr_t)p + n * dtype_bytes(check_act(c));
+}
+
+struct check_limit check_act_limit(const struct check_case *c, struct check_limit limit)
+{
+    if (check_act(c) == DTYPE_F32)
+        return limit;
+    const double half = 0x1p-8; // half a unit in the last place of 8 bits, at most
+    return (struct check_limit){limit.abs + 1e-7, limit.rel + 1.1 * half, limit.nmse + half * half,
+                                limit.why};
+}
+
 void check_set_span(struct check_buf *b, int at, const struct span *s)
 {
     const int values[] = {s->t0, s->t, s->pos0, s->slot, s->decode, s->save_t, s->save_slot};

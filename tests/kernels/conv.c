@@ -12,10 +12,11 @@ static const struct {
     {96, 1, {{2, 0, 0}, {1, 1, 1}, {1, 0, 1}}},
     {257, 2, {{3, 7, 0}, {64, 0, 0}, {1, 2, 1}, {1, 64, 1}}},
     {64, 5, {{63, 0, 0}, {65, 64, 0}, {2, 1, 0}, {1, 900, 1}}},
+    {40, 16, {{50, 0, 0}, {32, 64, 0}, {15, 32, 0}, {1, 3, 1}}},
     {6144, 1, {{1, 5, 1}}},
     {6144, 512, {{512, 0, 0}}},
 };
-enum { N = 4, TIMED = 2, PAST = CONV_WIDTH - 1 };
+enum { N = 5, TIMED = 2, PAST = CONV_WIDTH - 1 };
 
 // x at token t of a span; before it, what the slot held at the start (zero in a new sequence).
 static double column(const struct check_buf *x, const struct check_buf *state, const struct span *s,
@@ -37,8 +38,12 @@ static void expect_channel(struct check_buf *y, struct check_buf *state, const s
                    column(x, state, s, n, t - PAST + j, ch);
         y->want[(s->t0 + t) * n + ch] = rows_silu(sum);
     }
-    for (int j = 0; j < PAST; j++)
+    for (int j = 0; j < PAST; j++) {
         state->want[(s->slot * PAST + j) * n + ch] = column(x, state, s, n, s->t - PAST + j, ch);
+        if (s->save_t)
+            state->want[(s->save_slot * PAST + j) * n + ch] =
+                column(x, state, s, n, s->save_t - PAST + j, ch);
+    }
 }
 
 static void make(struct check_case *c, int i)
@@ -47,10 +52,11 @@ static void make(struct check_case *c, int i)
     struct conv_args *a = &c->args.conv;
     *a = (struct conv_args){.channels = n};
     const struct step *st = step_make(c, &a->batch, SHAPES[i].spans, SHAPES[i].cut);
-    struct check_buf *x = rows_normal(c, "x", (size_t)(st->t * n), 2);
+    struct check_buf *x = rows_act(c, "x", (size_t)(st->t * n), 2);
     struct check_buf *w = rows_normal(c, "w", (size_t)(n * CONV_WIDTH), 0.5);
-    struct check_buf *y = check_output(c, "y", DTYPE_F32, (size_t)(st->t * n),
-                                       rows_limit(2e-6, "a sum of four, one exp"));
+    struct check_buf *y =
+        check_output(c, "y", check_act(c), (size_t)(st->t * n),
+                     check_act_limit(c, rows_limit(2e-6, "a sum of four, one exp")));
     struct check_buf *state = check_in_out(c, "state", DTYPE_F32, (size_t)(st->n_slots * PAST * n),
                                            (struct check_limit){0, 0, 0, "copies of x"});
     for (int k = 0; k < st->n_spans; k++)
@@ -65,7 +71,9 @@ static void make(struct check_case *c, int i)
     a->x = x->dev;
     a->w = w->dev;
     a->state = state->dev;
-    c->bytes = i >= N ? 4.0 * n * (2.0 * st->t + 2 * PAST * st->n_spans + CONV_WIDTH) : 0;
+    c->bytes = i >= N ? n * (2.0 * st->t * (double)dtype_bytes(check_act(c)) +
+                             8 * PAST * st->n_spans + 4 * CONV_WIDTH)
+                      : 0;
 }
 
 static bool part(struct check_case *c, int i)

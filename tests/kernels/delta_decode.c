@@ -115,15 +115,15 @@ static struct bufs declare(struct check_case *c, const struct shape *s, const st
     const size_t channels = 2 * (size_t)s->k_heads * dim + heads * dim;
     const size_t slots = (size_t)st->n_slots;
     const struct check_limit sums = rows_limit(2e-5, "dim-long sums, exp and a norm in float32");
-    struct bufs b = {.qkv = rows_normal(c, "qkv", t * channels, 1),
-                     .z = rows_normal(c, "z", t * heads * dim, 1),
-                     .a = rows_normal(c, "a", t * heads, 1),
-                     .b = rows_normal(c, "b", t * heads, 1),
+    struct bufs b = {.qkv = rows_act(c, "qkv", t * channels, 1),
+                     .z = rows_act(c, "z", t * heads * dim, 1),
+                     .a = rows_act(c, "a", t * heads, 1),
+                     .b = rows_act(c, "b", t * heads, 1),
                      .conv_w = rows_normal(c, "conv_w", channels * CONV_WIDTH, 0.5),
                      .A_log = rows_normal(c, "A_log", heads, 1),
                      .dt_bias = rows_normal(c, "dt_bias", heads, 1),
                      .norm_w = rows_normal(c, "norm_w", dim, 1)};
-    b.y = check_output(c, "y", DTYPE_F32, t * heads * dim, sums);
+    b.y = check_output(c, "y", check_act(c), t * heads * dim, check_act_limit(c, sums));
     b.conv_state = check_in_out(c, "conv_state", DTYPE_F32, slots * PAST * channels,
                                 (struct check_limit){0, 0, 0, "copies of qkv"});
     b.state = check_in_out(c, "state", DTYPE_F32, slots * heads * dim * dim, sums);

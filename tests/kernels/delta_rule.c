@@ -8,7 +8,7 @@
 #include "key_draws.h"
 #include "ops_check.h"
 
-enum { SPANS_MAX = 4, SLOTS = 6, CUTS_MAX = 16 };
+enum { SPANS_MAX = 4, SLOTS = 8, SAVED_MAX = 2, CUTS_MAX = 16 };
 
 struct shape {
     const char *name;
@@ -191,8 +191,23 @@ static int count_tokens(const struct shape *s)
     return t;
 }
 
+// The i-th span of the step without its first row. The first two prefill spans save their states after
+// their last whole chunk, in the first slots.
+static struct span span_of(const struct shape *s, int i)
+{
+    struct span span = {.t = s->spans[i].t,
+                        .pos0 = s->spans[i].pos0,
+                        .slot = SLOTS - 1 - i,
+                        .decode = s->spans[i].decode};
+    if (!span.decode && i < SAVED_MAX) {
+        span.save_t = span.t / s->chunk * s->chunk;
+        span.save_slot = i;
+    }
+    return span;
+}
+
 // The spans of the step, and the same work cut at multiples of the chunk, one piece at a time. Slots
-// are taken from the end, so that the first stay poisoned.
+// are taken from the end, so that the first that nothing is saved in stay poisoned.
 static void fill_spans(struct check_case *c, const struct shape *s, struct user *u)
 {
     struct delta_rule_args *a = &c->args.delta_rule;
@@ -200,20 +215,16 @@ static void fill_spans(struct check_case *c, const struct shape *s, struct user 
     struct check_buf *cuts = check_input(c, "cuts", DTYPE_INT32, CHECK_SPAN_INTS * CUTS_MAX);
     int t0 = 0;
     for (int i = 0; i < count_spans(s); i++) {
-        struct span span = {.t0 = t0,
-                            .t = s->spans[i].t,
-                            .pos0 = s->spans[i].pos0,
-                            .slot = SLOTS - 1 - i,
-                            .decode = s->spans[i].decode};
+        struct span span = span_of(s, i);
+        span.t0 = t0;
         check_set_span(spans, i, &span);
         for (int done = 0; done < span.t; done += s->chunk) {
-            const int left = span.t - done;
-            check_set_span(cuts, u->n_cuts++,
-                           &(struct span){.t0 = t0 + done,
-                                          .t = left < s->chunk ? left : s->chunk,
-                                          .pos0 = span.pos0 + done,
-                                          .slot = span.slot,
-                                          .decode = span.decode});
+            struct span cut = span;
+            cut.t0 += done;
+            cut.pos0 += done;
+            cut.t = span.t - done < s->chunk ? span.t - done : s->chunk;
+            cut.save_t = done + cut.t == span.save_t ? cut.t : 0;
+            check_set_span(cuts, u->n_cuts++, &cut);
         }
         t0 += span.t;
     }
@@ -230,9 +241,9 @@ static void fill_inputs(struct check_case *c, const struct shape *s, struct inpu
 {
     const size_t t = (size_t)count_tokens(s), heads = (size_t)s->v_heads;
     const int width = 2 * s->k_heads * s->k_dim + s->v_heads * s->v_dim;
-    in->qkv = check_input(c, "qkv", DTYPE_F32, t * (size_t)width);
-    in->a = check_input(c, "a", DTYPE_F32, t * heads);
-    in->b = check_input(c, "b", DTYPE_F32, t * heads);
+    in->qkv = check_input(c, "qkv", check_act(c), t * (size_t)width);
+    in->a = check_input(c, "a", check_act(c), t * heads);
+    in->b = check_input(c, "b", check_act(c), t * heads);
     in->A_log = check_input(c, "A_log", DTYPE_F32, heads);
     in->dt_bias = check_input(c, "dt_bias", DTYPE_F32, heads);
     check_fill_normal(c, in->qkv, 1);
@@ -330,16 +341,23 @@ static void expect_head(const struct inputs *in, const struct shape *s, const st
         load_token(in, s, span->t0 + i, h, &t);
         advance(state, &t, s->k_dim, s->v_dim);
         memcpy(in->o->want + at, t.o, (size_t)s->v_dim * sizeof *t.o);
+        if (i + 1 == span->save_t)
+            memcpy(in->state->want +
+                       ((size_t)span->save_slot * (size_t)s->v_heads + (size_t)h) * size,
+                   state, size * sizeof *state);
     }
 }
 
 static void fill_results(struct check_case *c, const struct shape *s, struct inputs *in)
 {
-    const struct check_limit limit = {s->error, s->error, s->error * s->error,
-                                      "float32 sums, and the inverse's type"};
+    struct check_limit limit = {s->error, s->error, s->error * s->error,
+                                "float32 sums, and the inverse's type"};
+    if (check_act(c) == DTYPE_BF16)
+        limit = (struct check_limit){s->error + BF16_ERROR, s->error + BF16_ERROR / 2, 3e-4,
+                                     "operands of 8 bits in every product of a chunk"};
     const size_t head = (size_t)s->k_dim * (size_t)s->v_dim, slot = (size_t)s->v_heads * head;
-    in->o =
-        check_output(c, "o", DTYPE_F32, (size_t)(count_tokens(s) * s->v_heads * s->v_dim), limit);
+    in->o = check_output(c, "o", check_act(c), (size_t)(count_tokens(s) * s->v_heads * s->v_dim),
+                         limit);
     in->state = check_in_out(c, "state", DTYPE_F32, SLOTS * slot, limit);
     check_fill_normal(c, in->state, 0.3);
     for (int i = 0; i < SLOTS; i++) {
@@ -350,8 +368,8 @@ static void fill_results(struct check_case *c, const struct shape *s, struct inp
     check_keep(in->state);
     int t0 = 0;
     for (int i = 0; i < count_spans(s); i++) {
-        const struct span span = {
-            .t0 = t0, .t = s->spans[i].t, .pos0 = s->spans[i].pos0, .slot = SLOTS - 1 - i};
+        struct span span = span_of(s, i);
+        span.t0 = t0;
         for (int h = 0; h < s->v_heads; h++)
             expect_head(in, s, &span, h);
         t0 += span.t;

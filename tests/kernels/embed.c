@@ -17,8 +17,9 @@ static void make(struct check_case *c, int i)
     const int vocab = SHAPES[i].vocab, n = SHAPES[i].n, t = SHAPES[i].t, shift = SHAPES[i].shift;
     struct check_buf *table = check_input(c, "table", SHAPES[i].type, (size_t)(vocab * n + shift));
     struct check_buf *ids = check_input(c, "ids", DTYPE_INT32, (size_t)t);
-    struct check_buf *y = check_output(c, "y", DTYPE_F32, (size_t)(t * n),
-                                       (struct check_limit){0, 0, 0, "a copy, or exact widening"});
+    struct check_buf *y =
+        check_output(c, "y", check_act(c), (size_t)(t * n),
+                     check_act_limit(c, (struct check_limit){0, 0, 0, "a copy, or widening"}));
     snprintf(c->name, sizeof c->name, "%s vocab=%d n=%d t=%d%s", dtype_name(SHAPES[i].type), vocab,
              n, t, shift ? " unaligned" : "");
     for (int r = 0; r < t; r++) {
@@ -45,7 +46,7 @@ static bool part(struct check_case *c, int i)
 {
     struct embed_args *a = &c->args.embed;
     const bool more = i < a->t;
-    a->y = (float *)a->y + (size_t)i * (size_t)a->table.cols;
+    a->y = check_act_at(c, a->y, (size_t)i * (size_t)a->table.cols);
     a->ids += i;
     a->t = 1;
     return more;

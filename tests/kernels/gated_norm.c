@@ -28,12 +28,13 @@ static void make(struct check_case *c, int i)
 {
     const int t = SHAPES[i].t, heads = SHAPES[i].heads, dim = SHAPES[i].dim;
     const size_t all = (size_t)t * (size_t)heads * (size_t)dim;
-    const struct check_limit limit = rows_limit(3e-6, "six roundings, one exp, a sum of dim");
+    const struct check_limit limit =
+        check_act_limit(c, rows_limit(3e-6, "six roundings, one exp, a sum of dim"));
     struct check_buf *w = check_input(c, "w", DTYPE_F32, (size_t)dim);
-    struct check_buf *z = rows_normal(c, "z", all, 3);
-    struct check_buf *o = SHAPES[i].in_place ? check_in_out(c, "o", DTYPE_F32, all, limit)
-                                             : check_input(c, "o", DTYPE_F32, all);
-    struct check_buf *y = SHAPES[i].in_place ? o : check_output(c, "y", DTYPE_F32, all, limit);
+    struct check_buf *z = rows_act(c, "z", all, 3);
+    struct check_buf *o = SHAPES[i].in_place ? check_in_out(c, "o", check_act(c), all, limit)
+                                             : check_input(c, "o", check_act(c), all);
+    struct check_buf *y = SHAPES[i].in_place ? o : check_output(c, "y", check_act(c), all, limit);
     check_fill_uniform(c, w, 0.5, 1.5);
     check_fill_normal(c, o, SHAPES[i].size);
     for (int r = 0; r < t * heads; r++)
@@ -42,7 +43,7 @@ static void make(struct check_case *c, int i)
              SHAPES[i].size, SHAPES[i].in_place ? " in place" : "");
     c->args.gated_norm =
         (struct gated_norm_args){y->dev, o->dev, z->dev, w->dev, t, heads, dim, 1e-6f};
-    c->bytes = i >= N ? 3.0 * 4 * (double)all : 0;
+    c->bytes = i >= N ? 3.0 * (double)(dtype_bytes(check_act(c)) * all) : 0;
 }
 
 static bool part(struct check_case *c, int i)
@@ -50,9 +51,9 @@ static bool part(struct check_case *c, int i)
     struct gated_norm_args *a = &c->args.gated_norm;
     const size_t at = (size_t)i * (size_t)(a->heads * a->dim);
     const bool more = i < a->t;
-    a->y = (float *)a->y + at;
-    a->o = (const float *)a->o + at;
-    a->z = (const float *)a->z + at;
+    a->y = check_act_at(c, a->y, at);
+    a->o = check_act_at(c, a->o, at);
+    a->z = check_act_at(c, a->z, at);
     a->t = 1;
     return more;
 }

@@ -11,9 +11,9 @@ static const struct {
 static void make(struct check_case *c, int i)
 {
     const int n_rows = SHAPES[i].n_rows, n = SHAPES[i].n, t = SHAPES[i].t;
-    struct check_buf *x = rows_normal(c, "x", (size_t)(t * n), 1);
+    struct check_buf *x = rows_act(c, "x", (size_t)(t * n), 1);
     struct check_buf *rows = check_input(c, "rows", DTYPE_INT32, (size_t)n_rows);
-    struct check_buf *y = check_output(c, "y", DTYPE_F32, (size_t)(n_rows * n),
+    struct check_buf *y = check_output(c, "y", check_act(c), (size_t)(n_rows * n),
                                        (struct check_limit){0, 0, 0, "a copy"});
     bool used[512] = {0};
     snprintf(c->name, sizeof c->name, "rows=%d n=%d t=%d", n_rows, n, t);
@@ -34,7 +34,7 @@ static bool part(struct check_case *c, int i)
 {
     struct gather_args *a = &c->args.gather;
     const bool more = i < a->n_rows;
-    a->y = (float *)a->y + (size_t)i * (size_t)a->n;
+    a->y = check_act_at(c, a->y, (size_t)i * (size_t)a->n);
     a->rows += i;
     a->n_rows = 1;
     return more;

@@ -15,50 +15,68 @@ struct shape {
     int t, t_gemm, rows, cols; // of the weight: outputs, inputs
     int cut;                   // rows of a part
     bool extreme;              // every product as large as int8 allows, all of one sign
+    bool aligned;              // W begins where memory does, so that a device's fast path takes it
 };
 
 static const struct shape SHAPES[] = {
-    {DTYPE_F32, 1, 0, 1, 1, 1, false},
-    {DTYPE_F32, 1, 1, 17, 96, 1, false},
-    {DTYPE_F32, 65, 63, 40, 100, 7, false},
-    {DTYPE_F32, 5, 0, 67, 384, 2, false},
-    {DTYPE_F32, 130, 128, 96, 64, 50, false},
+    {DTYPE_F32, 1, 0, 1, 1, 1, false, false},
+    {DTYPE_F32, 1, 1, 17, 96, 1, false, false},
+    {DTYPE_F32, 65, 63, 40, 100, 7, false, false},
+    {DTYPE_F32, 5, 0, 67, 384, 2, false, false},
+    {DTYPE_F32, 130, 128, 96, 64, 50, false, false},
+    {DTYPE_BF16, 1, 0, 1, 1, 1, false, false},
+    {DTYPE_BF16, 1, 0, 384, 1024, 1, false, false},
+    {DTYPE_BF16, 64, 64, 96, 64, 9, false, false},
+    {DTYPE_BF16, 65, 64, 33, 127, 3, false, false},
+    {DTYPE_BF16, 63, 63, 64, 384, 63, false, false},
+    {DTYPE_BF16, 9, 0, 130, 1000, 4, false, false},
+    {DTYPE_BF16, 194, 130, 48, 66, 65, false, false},
+    {DTYPE_INT8, 1, 0, 1, 1, 1, false, false},
+    {DTYPE_INT8, 1, 0, 70, 1000, 1, false, false},
+    {DTYPE_INT8, 65, 33, 64, 384, 8, false, false},
+    {DTYPE_INT8, 7, 0, 31, 129, 3, false, false},
+    {DTYPE_INT8, 6, 3, 20, 4096, 1, true, false},
+    {DTYPE_F32, 70, 64, 40, 96, 9, false, true},
+    {DTYPE_BF16, 1, 0, 24, 64, 1, false, true},
+    {DTYPE_BF16, 16, 0, 130, 1000, 1, false, true},
+    {DTYPE_BF16, 64, 0, 72, 3584, 5, false, true},
+    {DTYPE_BF16, 33, 0, 8, 4096, 32, false, true},
+    {DTYPE_BF16, 70, 0, 328, 520, 11, false, true},
+    {DTYPE_BF16, 300, 256, 64, 512, 37, false, true},
+    {DTYPE_BF16, 40, 0, 16, 17408, 8, false, true},
+    {DTYPE_INT8, 2, 0, 50, 1008, 1, false, true},
+    {DTYPE_INT8, 64, 0, 328, 1040, 5, false, true},
+    {DTYPE_INT8, 70, 35, 40, 4096, 9, true, true},
     // shapes of small models, prompts cut as an engine cuts them: rows stand elsewhere in a tile
-    {DTYPE_F32, 328, 328, 256, 256, 128, false},
-    {DTYPE_F32, 200, 200, 512, 256, 61, false},
-    {DTYPE_F32, 205, 200, 1200, 64, 64, false},
-    {DTYPE_F32, 128, 128, 64, 768, 7, false},
-    {DTYPE_BF16, 1, 0, 1, 1, 1, false},
-    {DTYPE_BF16, 1, 0, 384, 1024, 1, false},
-    {DTYPE_BF16, 64, 64, 96, 64, 9, false},
-    {DTYPE_BF16, 65, 64, 33, 127, 3, false},
-    {DTYPE_BF16, 63, 63, 64, 384, 63, false},
-    {DTYPE_BF16, 9, 0, 130, 1000, 4, false},
-    {DTYPE_BF16, 194, 130, 48, 66, 65, false},
-    {DTYPE_BF16, 200, 200, 256, 512, 61, false},
-    {DTYPE_INT8, 1, 0, 1, 1, 1, false},
-    {DTYPE_INT8, 1, 0, 70, 1000, 1, false},
-    {DTYPE_INT8, 65, 33, 64, 384, 8, false},
-    {DTYPE_INT8, 7, 0, 31, 129, 3, false},
-    {DTYPE_INT8, 6, 3, 20, 4096, 1, true},
-    {DTYPE_INT8, 131, 100, 70, 520, 13, false},
+    {DTYPE_F32, 328, 328, 256, 256, 128, false, false},
+    {DTYPE_F32, 200, 200, 512, 256, 61, false, false},
+    {DTYPE_F32, 205, 200, 1200, 64, 64, false, false},
+    {DTYPE_F32, 128, 128, 64, 768, 7, false, false},
+    {DTYPE_BF16, 200, 200, 256, 512, 61, false, false},
+    {DTYPE_INT8, 131, 100, 70, 520, 13, false, false},
     // perf
-    {DTYPE_BF16, 1, 0, 4096, 1024, 1, false},
-    {DTYPE_BF16, 1, 0, 32768, 1024, 1, false},
-    {DTYPE_BF16, 4, 0, 32768, 1024, 1, false},
-    {DTYPE_BF16, 8, 0, 32768, 1024, 1, false},
-    {DTYPE_BF16, 64, 64, 4096, 1024, 1, false},
-    {DTYPE_BF16, 512, 512, 384, 1024, 1, false},
-    {DTYPE_BF16, 512, 512, 4096, 1024, 1, false},
-    {DTYPE_BF16, 512, 512, 1024, 4096, 1, false},
-    {DTYPE_F32, 1, 0, 16384, 1024, 1, false},
-    {DTYPE_F32, 8, 0, 16384, 1024, 1, false},
-    {DTYPE_F32, 512, 512, 4096, 1024, 1, false},
-    {DTYPE_INT8, 1, 0, 65536, 1024, 1, false},
-    {DTYPE_INT8, 8, 0, 65536, 1024, 1, false},
-    {DTYPE_INT8, 512, 512, 4096, 1024, 1, false},
+    {DTYPE_BF16, 1, 0, 4096, 1024, 1, false, true},
+    {DTYPE_BF16, 1, 0, 32768, 1024, 1, false, true},
+    {DTYPE_BF16, 4, 0, 32768, 1024, 1, false, true},
+    {DTYPE_BF16, 8, 0, 32768, 1024, 1, false, true},
+    {DTYPE_BF16, 64, 64, 4096, 1024, 1, false, true},
+    {DTYPE_BF16, 512, 512, 384, 1024, 1, false, true},
+    {DTYPE_BF16, 512, 512, 4096, 1024, 1, false, true},
+    {DTYPE_BF16, 512, 512, 1024, 4096, 1, false, true},
+    {DTYPE_F32, 1, 0, 16384, 1024, 1, false, true},
+    {DTYPE_F32, 8, 0, 16384, 1024, 1, false, true},
+    {DTYPE_F32, 512, 512, 4096, 1024, 1, false, true},
+    {DTYPE_INT8, 1, 0, 65536, 1024, 1, false, true},
+    {DTYPE_INT8, 8, 0, 65536, 1024, 1, false, true},
+    {DTYPE_INT8, 512, 512, 4096, 1024, 1, false, true},
 };
-enum { N = 23, ALL = sizeof SHAPES / sizeof *SHAPES, SHIFT = 1 };
+enum { N = 34, ALL = sizeof SHAPES / sizeof *SHAPES };
+
+// Where W begins in its buffer.
+static size_t shift(const struct shape *s)
+{
+    return s->aligned ? 0 : 1;
+}
 
 struct bufs {
     struct check_buf *x, *w, *scale, *y;
@@ -92,7 +110,7 @@ static void expect(struct bufs *b, const struct shape *s)
     if (!x || !w)
         abort();
     for (size_t i = 0; i < (size_t)s->rows * n; i++)
-        w[i] = check_get(b->w, i + SHIFT);
+        w[i] = check_get(b->w, i + shift(s));
     for (int t = 0; t < s->t; t++) {
         const double scale = round_row(b->x, (size_t)t, s, x);
         for (int r = 0; r < s->rows; r++) {
@@ -129,27 +147,29 @@ static void make(struct check_case *c, int i)
     const struct shape *s = &SHAPES[i];
     const size_t n = (size_t)s->rows * (size_t)s->cols, t = (size_t)s->t;
     const struct check_limit sums = rows_limit(
-                                 3e-6, "sums of cols products of size 1/sqrt(cols) in float32"),
+                                 3e-6 * fmax(1, s->cols / 4096.0),
+                                 "sums of cols products of size 1/sqrt(cols) in float32"),
                              exact = {1e-12, 3e-7, 1e-13, "an exact sum, two float32 products"};
-    struct bufs b = {.x = check_input(c, "x", DTYPE_F32, t * (size_t)s->cols),
-                     .w = check_input(c, "w", s->type, n + SHIFT),
-                     .y = check_output(c, "y", DTYPE_F32, t * (size_t)s->rows,
-                                       s->type == DTYPE_INT8 ? exact : sums)};
+    struct bufs b = {.x = check_input(c, "x", check_act(c), t * (size_t)s->cols),
+                     .w = check_input(c, "w", s->type, n + shift(s)),
+                     .y = check_output(c, "y", check_act(c), t * (size_t)s->rows,
+                                       check_act_limit(c, s->type == DTYPE_INT8 ? exact : sums))};
     if (s->type == DTYPE_INT8)
         b.scale = check_input(c, "scale", DTYPE_F32, (size_t)s->rows);
     fill(c, &b, s);
-    check_poison(b.w, 0, SHIFT);
+    check_poison(b.w, 0, shift(s));
     struct shape *user = malloc(sizeof *user);
     if (!user)
         abort();
     *user = *s;
     c->user = user;
-    snprintf(c->name, sizeof c->name, "%s t=%d (matrix %d) rows=%d cols=%d%s", dtype_name(s->type),
-             s->t, s->t_gemm, s->rows, s->cols, s->extreme ? " extreme" : "");
+    snprintf(c->name, sizeof c->name, "%s t=%d (matrix %d) rows=%d cols=%d%s%s",
+             dtype_name(s->type), s->t, s->t_gemm, s->rows, s->cols, s->extreme ? " extreme" : "",
+             s->aligned ? " aligned" : "");
     c->args.linear =
         (struct linear_args){.y = {b.y->dev},
                              .x = b.x->dev,
-                             .w = {{.data = (char *)b.w->dev + SHIFT * dtype_bytes(s->type),
+                             .w = {{.data = (char *)b.w->dev + shift(s) * dtype_bytes(s->type),
                                     .scale = b.scale ? b.scale->dev : NULL,
                                     .type = s->type,
                                     .rows = s->rows,
@@ -162,7 +182,8 @@ static void make(struct check_case *c, int i)
         return;
     }
     c->flops = 2.0 * (double)n * s->t;
-    c->bytes = (double)n * (double)dtype_bytes(s->type) + 4.0 * s->t * (s->rows + s->cols);
+    c->bytes = (double)n * (double)dtype_bytes(s->type) +
+               (double)dtype_bytes(check_act(c)) * s->t * (s->rows + s->cols);
 }
 
 // Pieces of at most `cut` rows, none across the border of the two paths.
@@ -179,33 +200,55 @@ static bool part(struct check_case *c, int i)
         if (end > s->t)
             end = s->t;
     }
-    a->x = (const float *)a->x + (size_t)row * (size_t)s->cols;
-    a->y[0] = (float *)a->y[0] + (size_t)row * (size_t)s->rows;
+    a->x = check_act_at(c, a->x, (size_t)row * (size_t)s->cols);
+    a->y[0] = check_act_at(c, a->y[0], (size_t)row * (size_t)s->rows);
     a->t = end - row;
     a->t_gemm = row < s->t_gemm ? a->t : 0;
     return row < s->t;
 }
 
-// INT8: the two paths give the same bits.
+// INT8: the two paths give the same bits. Several matrices over one x, and a wide result, give what
+// each gives alone.
 static void extra(const struct ops *ops, struct dev *dev)
 {
     struct check_case c = {.ops = ops, .dev = dev, .random = 99};
-    enum { T = 65, ROWS = 96, COLS = 1000 };
-    struct check_buf *x = rows_normal(&c, "x", T * COLS, 1);
+    enum { T = 65, ROWS = 96, COLS = 1000, OUTS = 5 };
+    const struct check_limit none = {0};
+    struct check_buf *x = rows_act(&c, "x", T * COLS, 1), *y[OUTS];
     struct check_buf *w = check_input(&c, "w", DTYPE_INT8, ROWS * COLS);
     struct check_buf *scale = check_input(&c, "scale", DTYPE_F32, ROWS);
-    float y[2][T * ROWS];
+    for (int i = 0; i < OUTS; i++)
+        y[i] = check_output(&c, "y", i < 4 ? check_act(&c) : DTYPE_F32, T * ROWS, none);
     check_fill_uniform(&c, w, -127, 127);
     check_fill_uniform(&c, scale, 0.001, 0.002);
-    for (int i = 0; i < 2; i++)
-        ops->linear(dev,
-                    &(struct linear_args){.y = {y[i]},
-                                          .x = x->host,
-                                          .w = {{w->host, scale->host, DTYPE_INT8, ROWS, COLS}},
-                                          .n = 1,
-                                          .t = T,
-                                          .t_gemm = i ? T : 0});
-    check_true(!memcmp(y[0], y[1], sizeof y[0]), "linear: int8 differs between the paths");
+    check_upload(&c);
+    const struct weight all = {w->dev, scale->dev, DTYPE_INT8, ROWS, COLS},
+                        few = {w->dev, scale->dev, DTYPE_INT8, 40, COLS};
+    const struct linear_args args[] = {
+        {.y = {y[0]->dev}, .x = x->dev, .w = {all}, .n = 1, .t = T, .t_gemm = 0},
+        {.y = {y[1]->dev}, .x = x->dev, .w = {all}, .n = 1, .t = T, .t_gemm = T},
+        {.y = {y[2]->dev, y[3]->dev}, .x = x->dev, .w = {all, few}, .n = 2, .t = T, .t_gemm = 3},
+        {.y = {y[4]->dev}, .x = x->dev, .w = {all}, .n = 1, .t = T, .t_gemm = 3, .wide = true}};
+    char *got[OUTS];
+    for (int i = 0; i < 4; i++)
+        ops->linear(dev, &args[i]);
+    for (int i = 0; i < OUTS; i++)
+        got[i] = (char *)check_download(&c, y[i]) + CHECK_GUARD;
+    const size_t size = T * ROWS * dtype_bytes(check_act(&c));
+    check_true(!memcmp(got[0], got[1], size), "linear: int8 differs between the paths");
+    check_true(!memcmp(got[0], got[2], size), "linear: int8 differs beside another matrix");
+    bool same = true, near = true;
+    for (size_t i = 0; i < T; i++)
+        for (size_t k = 0; k < 40; k++)
+            same &= check_load(got[3], y[3]->type, i * 40 + k) ==
+                    check_load(got[0], y[0]->type, i * ROWS + k);
+    for (size_t i = 0; i < (size_t)T * ROWS; i++)
+        near &= fabs(check_load(got[4], DTYPE_F32, i) - check_load(got[0], y[0]->type, i)) <=
+                0x1p-8 * fabs(check_load(got[4], DTYPE_F32, i));
+    check_true(same, "linear: the second matrix of a call differs from itself alone");
+    check_true(near, "linear: a wide result is another");
+    for (int i = 0; i < OUTS; i++)
+        free(got[i] - CHECK_GUARD);
     check_case_free(&c);
 }
 

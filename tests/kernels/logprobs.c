@@ -1,6 +1,7 @@
 // logprobs.c - log-softmax in float64; ties, NaN, ids without a token (their logits are the largest).
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "rows.h"
@@ -118,19 +119,38 @@ static bool part(struct check_case *c, int i)
 static void extra(const struct ops *ops, struct dev *dev)
 {
     enum { VOCAB = 500, TOP = 20 };
-    float logits[VOCAB], top[TOP], one;
-    int top_ids[TOP];
-    for (int i = 0; i < VOCAB; i++)
-        logits[i] = (float)(i * 7919 % 500) * 0.013f - 3;
-    for (int j = 0; j < TOP; j++) {
-        int id = 0;
-        for (int round = 0; round < 2; round++) {
-            ops->logprobs(dev, &(struct logprobs_args){&one, top_ids, top, logits, &id, 1, VOCAB,
-                                                       VOCAB, TOP});
-            id = round ? id : top_ids[j];
-        }
-        check_true(!memcmp(&one, &top[j], sizeof one), "logprobs: id %d differs in the list", id);
+    float logits[TOP][VOCAB], top[TOP][TOP], one[TOP];
+    int top_ids[TOP][TOP], ids[TOP] = {0};
+    for (int i = 0; i < TOP * VOCAB; i++)
+        logits[i / VOCAB][i % VOCAB] = (float)(i % VOCAB * 7919 % 500) * 0.013f - 3;
+    struct logprobs_args a = {.logprob = ops->alloc(dev, sizeof one),
+                              .top_ids = ops->alloc(dev, sizeof top_ids),
+                              .top_logprob = ops->alloc(dev, sizeof top),
+                              .logits = ops->alloc(dev, sizeof logits),
+                              .ids = ops->alloc(dev, sizeof ids),
+                              .n = TOP,
+                              .vocab = VOCAB,
+                              .n_tokens = VOCAB,
+                              .top_n = TOP};
+    if (!a.logprob || !a.top_ids || !a.top_logprob || !a.logits || !a.ids)
+        abort();
+    ops->upload(dev, (void *)(uintptr_t)a.logits, logits, sizeof logits);
+    for (int round = 0; round < 2; round++) { // the first finds the ids, the second asks for each
+        ops->upload(dev, (void *)(uintptr_t)a.ids, ids, sizeof ids);
+        ops->logprobs(dev, &a);
+        ops->download(dev, top_ids, a.top_ids, sizeof top_ids);
+        memcpy(ids, top_ids[0], sizeof ids);
     }
+    ops->download(dev, one, a.logprob, sizeof one);
+    ops->download(dev, top, a.top_logprob, sizeof top);
+    for (int j = 0; j < TOP; j++)
+        check_true(!memcmp(&one[j], &top[j][j], sizeof *one), "logprobs: id %d differs in the list",
+                   ids[j]);
+    ops->release(dev, a.logprob);
+    ops->release(dev, a.top_ids);
+    ops->release(dev, a.top_logprob);
+    ops->release(dev, (void *)(uintptr_t)a.logits);
+    ops->release(dev, (void *)(uintptr_t)a.ids);
 }
 
 const struct op_check check_logprobs = {

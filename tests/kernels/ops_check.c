@@ -1,9 +1,11 @@
 // ops_check.c - the runner of the operations' cases: check, poison, repeat, perf, inverse.
 //
-// Usage: ops_check [check|poison|repeat|perf] [operation|all] [threads]    ops_check inverse
+// Usage: ops_check [check|poison|repeat|perf] [operation|all] [threads] [--device cpu|cuda] [--act TYPE]
+//        ops_check inverse
 // check (the default) runs check, poison and repeat. Exit 1 on any failure; the last line is
-// "N passed, N failed". One process, so that a device is opened once. perf with one thread counts
-// processor time, so that what else the machine does hardly shows.
+// "N passed, N failed". One process, so that a device is opened once. perf on the CPU with one thread
+// counts processor time, so that what else the machine does hardly shows; on a device a sample is
+// many runs and one wait, with the caches warm, and again with the caches swept before each run.
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +14,7 @@
 
 #include "check_buffers.h"
 #include "cpu.h"
+#include "device_ceilings.h"
 
 enum { MODE_CHECK = 1, MODE_POISON = 2, MODE_REPEAT = 4, MODE_PERF = 8 };
 
@@ -170,24 +173,12 @@ static void check_same(struct check_case *c, const struct images *s, const char 
     free_images(&again);
 }
 
-static void check_repeat(struct check_case *c, const struct entry *e, const struct images *s,
-                         const char *label)
+static void check_parts(struct check_case *c, const struct entry *e, const struct images *s,
+                        const char *label)
 {
     char text[320];
-    snprintf(text, sizeof text, "%s: second run", label);
-    run_fresh(c, e, text);
-    check_same(c, s, text);
-
-    struct cpu *cpu = cpu_of(c->dev);
-    const int threads = cpu->threads;
-    cpu->threads = threads == 1 ? 3 : 1;
-    snprintf(text, sizeof text, "%s: %d threads", label, cpu->threads);
-    run_fresh(c, e, text);
-    check_same(c, s, text);
-
     if (!e->check->part) {
         check_true(e->check->part_why != NULL, "%s: neither part nor part_why", e->name);
-        cpu->threads = threads;
         return;
     }
     snprintf(text, sizeof text, "%s: in parts", label);
@@ -198,17 +189,46 @@ static void check_repeat(struct check_case *c, const struct entry *e, const stru
         c->args = whole;
     }
     c->args = whole;
-    cpu->threads = threads;
     sync_case(c, text);
     check_same(c, s, text);
 }
 
+static void check_repeat(struct check_case *c, const struct entry *e, const struct images *s,
+                         const char *label)
+{
+    char text[320];
+    snprintf(text, sizeof text, "%s: second run", label);
+    run_fresh(c, e, text);
+    check_same(c, s, text);
+    if (c->ops != &ops_cpu) {
+        check_parts(c, e, s, label);
+        return;
+    }
+    struct cpu *cpu = cpu_of(c->dev);
+    const int threads = cpu->threads;
+    cpu->threads = threads == 1 ? 3 : 1;
+    snprintf(text, sizeof text, "%s: %d threads", label, cpu->threads);
+    run_fresh(c, e, text);
+    check_same(c, s, text);
+    check_parts(c, e, s, label);
+    cpu->threads = threads;
+}
+
+// What distinguishes this run of a case: the CPU's instruction set, a device's name and activations.
+static const char *variant(const struct check_case *c, char *text, size_t size)
+{
+    if (c->ops == &ops_cpu)
+        snprintf(text, size, "%s", cpu_isa_name(cpu_of(c->dev)->isa));
+    else
+        snprintf(text, size, "%s %s", c->ops->name, dtype_name(check_act(c)));
+    return text;
+}
+
 static void check_variant(struct check_case *c, const struct entry *e, int modes)
 {
-    char label[256];
+    char label[256], text[40];
     struct images s;
-    snprintf(label, sizeof label, "%s %s (%s)", e->name, c->name,
-             cpu_isa_name(cpu_of(c->dev)->isa));
+    snprintf(label, sizeof label, "%s %s (%s)", e->name, c->name, variant(c, text, sizeof text));
     run_fresh(c, e, label);
     take_images(c, &s);
     if (modes & MODE_CHECK)
@@ -227,7 +247,7 @@ static int by_value(const void *a, const void *b)
 }
 
 // Seconds of one run: the median of as many as fit in a third of a second, after a warm-up.
-static double time_case(struct check_case *c, const struct entry *e)
+static double time_cpu(struct check_case *c, const struct entry *e)
 {
     enum { RUNS_MAX = 301 };
     double times[RUNS_MAX];
@@ -245,37 +265,104 @@ static double time_case(struct check_case *c, const struct entry *e)
     return times[n / 2];
 }
 
+enum { SWEEP_BYTES = 160 << 20 }; // read and written: beyond any cache
+
+// Seconds of `runs` runs and one wait; with a sweep before each when there is one.
+static double time_batch(struct check_case *c, const struct entry *e, int runs, char *sweep)
+{
+    sync_case(c, c->name);
+    double t = ceiling_clock(2);
+    for (int i = 0; i < runs; i++) {
+        if (sweep)
+            c->ops->copy(c->dev, sweep, sweep + SWEEP_BYTES / 2, SWEEP_BYTES / 2);
+        if (e)
+            e->run(c);
+    }
+    sync_case(c, c->name);
+    return ceiling_clock(2) - t;
+}
+
+// Median of several batches, each of at least 3 ms.
+static double time_device(struct check_case *c, const struct entry *e, char *sweep)
+{
+    enum { BATCHES = 9, RUNS_MAX = 256 };
+    double times[BATCHES];
+    int runs = 2;
+    run_fresh(c, e, c->name);
+    while (runs < RUNS_MAX && time_batch(c, e, runs, sweep) < 3e-3)
+        runs *= 2;
+    for (int i = 0; i < BATCHES; i++) {
+        times[i] = time_batch(c, e, runs, sweep);
+        if (sweep)
+            times[i] -= time_batch(c, NULL, runs, sweep);
+        times[i] /= runs;
+    }
+    qsort(times, BATCHES, sizeof *times, by_value);
+    return times[BATCHES / 2];
+}
+
+struct rates {
+    double bytes, flops; // a second, at most
+};
+
+static void print_time(const struct check_case *c, const struct entry *e, double t, const char *how,
+                       struct rates most)
+{
+    const double memory = c->bytes > 0 ? c->bytes / most.bytes : 0;
+    const double math = c->flops > 0 ? c->flops / most.flops : 0, floor = fmax(memory, math);
+    char text[40];
+    printf("%-12s %-44s %-9s %-4s %10.1f us %8.2f GB/s %9.2f GFLOP/s  floor %9.1f us (%s) %6.2fx\n",
+           e->name, c->name, variant(c, text, sizeof text), how, t * 1e6, c->bytes / t * 1e-9,
+           c->flops / t * 1e-9, floor * 1e6, memory > math ? "memory" : "math", t / floor);
+}
+
 static void perf_variant(struct check_case *c, const struct entry *e)
 {
     if (c->flops <= 0 && c->bytes <= 0)
         return;
-    const int threads = cpu_of(c->dev)->threads;
-    double t = time_case(c, e);
-    double memory = c->bytes > 0 ? c->bytes / ceiling_bandwidth((size_t)c->bytes, threads) : 0;
-    double math = c->flops > 0 ? c->flops / ceiling_flops(threads) : 0;
-    double floor = fmax(memory, math);
-    printf("%-12s %-44s %-7s %10.1f us %8.2f GB/s %8.2f GFLOP/s  floor %9.1f us (%s) %6.2fx\n",
-           e->name, c->name, cpu_isa_name(cpu_of(c->dev)->isa), t * 1e6, c->bytes / t * 1e-9,
-           c->flops / t * 1e-9, floor * 1e6, memory > math ? "memory" : "math", t / floor);
+    if (c->ops == &ops_cpu) {
+        const int threads = cpu_of(c->dev)->threads;
+        double t = time_cpu(c, e);
+        print_time(
+            c, e, t, "",
+            (struct rates){ceiling_bandwidth((size_t)c->bytes, threads), ceiling_flops(threads)});
+        return;
+    }
+    const struct rates most = {device_bandwidth(c->ops, c->dev),
+                               device_rate(c->ops, c->dev, check_act(c))};
+    char *sweep = c->ops->alloc(c->dev, SWEEP_BYTES);
+    print_time(c, e, time_device(c, e, NULL), "warm", most);
+    if (sweep)
+        print_time(c, e, time_device(c, e, sweep), "cold", most);
+    c->ops->release(c->dev, sweep);
+}
+
+// On the CPU every instruction set there is.
+static void check_case_all(struct check_case *c, const struct entry *e, int modes)
+{
+    if (c->ops != &ops_cpu) {
+        check_variant(c, e, modes);
+        return;
+    }
+    struct cpu *cpu = cpu_of(c->dev);
+    const enum cpu_isa best = cpu->isa;
+    for (int isa = CPU_BASE; isa <= (int)best; isa++) {
+        cpu->isa = (enum cpu_isa)isa;
+        check_variant(c, e, modes);
+    }
+    cpu->isa = best;
 }
 
 static void run_entry(const struct ops *ops, struct dev *dev, const struct entry *e, int modes)
 {
-    struct cpu *cpu = cpu_of(dev);
-    const enum cpu_isa best = cpu->isa;
     const int n_cases = e->check->n_cases + (modes & MODE_PERF ? e->check->n_perf : 0);
     for (int i = 0; i < n_cases; i++) {
         struct check_case c = {.ops = ops, .dev = dev, .random = (uint64_t)i + 1};
         e->check->make(&c, i);
-        if (modes & MODE_PERF) {
+        if (modes & MODE_PERF)
             perf_variant(&c, e);
-        } else {
-            for (int isa = CPU_BASE; isa <= (int)best; isa++) {
-                cpu->isa = (enum cpu_isa)isa;
-                check_variant(&c, e, modes);
-            }
-            cpu->isa = best;
-        }
+        else
+            check_case_all(&c, e, modes);
         check_case_free(&c);
     }
     if (e->check->extra && (modes & MODE_CHECK))
@@ -324,13 +411,59 @@ static bool is_pointless(int argc)
 #endif
 }
 
-int main(int argc, char **argv)
+static int usage(void)
 {
-    enum { SKIPPED = 77 }; // what CTest takes for a skip
-    if (is_pointless(argc)) {
-        printf("skipped: under ThreadSanitizer the kernels run on one thread\n");
-        return SKIPPED;
+    printf("usage: ops_check [check|poison|repeat|perf] [operation|all] [threads] [--device %s] "
+           "[--act f32|bf16] | ops_check inverse\n",
+#ifdef WITH_CUDA
+           "cpu|cuda"
+#else
+           "cpu"
+#endif
+    );
+    return 2;
+}
+
+struct command {
+    const char *mode, *only;
+    const struct ops *ops;
+    struct dev_options options;
+};
+
+static const struct ops *find_ops(const char *name)
+{
+#ifdef WITH_CUDA
+    if (!strcmp(name, "cuda"))
+        return &ops_cuda;
+#endif
+    return strcmp(name, "cpu") ? NULL : &ops_cpu;
+}
+
+static int read_command(struct command *c, int argc, char **argv)
+{
+    *c = (struct command){.mode = "check", .only = "all", .ops = &ops_cpu};
+    int place = 0;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--device") && i + 1 < argc) {
+            if (!(c->ops = find_ops(argv[++i])))
+                return -1;
+        } else if (!strcmp(argv[i], "--act") && i + 1 < argc) {
+            c->options.act = strcmp(argv[++i], "bf16") ? DTYPE_F32 : DTYPE_BF16;
+        } else if (place == 0) {
+            c->mode = argv[i];
+            place++;
+        } else if (place == 1) {
+            c->only = argv[i];
+            place++;
+        } else {
+            c->options.threads = (int)strtol(argv[i], NULL, 10);
+        }
     }
+    return c->options.threads >= 0 && c->options.threads <= CPU_THREADS_MAX ? 0 : -1;
+}
+
+static int run_command(const struct command *c, struct dev *dev)
+{
     static const struct {
         const char *name;
         int modes;
@@ -338,34 +471,36 @@ int main(int argc, char **argv)
                  {"poison", MODE_POISON},
                  {"repeat", MODE_REPEAT},
                  {"perf", MODE_PERF}};
-    const char *mode = argc > 1 ? argv[1] : "check", *only = argc > 2 ? argv[2] : "all";
-    const long threads = argc > 3 ? strtol(argv[3], NULL, 10) : 0;
-    if (threads < 0 || threads > CPU_THREADS_MAX) {
-        printf("ops_check: threads %ld is not within 0 (all cores) and %d\n", threads,
-               CPU_THREADS_MAX);
-        return 1;
+    if (!strcmp(c->mode, "inverse")) {
+        inverse_table(c->ops, dev);
+        delta_rule_table(c->ops, dev);
+        return 0;
     }
+    for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++)
+        if (!strcmp(c->mode, MODES[i].name))
+            return run_all(c->ops, dev, c->only, MODES[i].modes);
+    return usage();
+}
+
+int main(int argc, char **argv)
+{
+    enum { SKIPPED = 77 }; // what CTest takes for a skip
+    if (is_pointless(argc)) {
+        printf("skipped: under ThreadSanitizer the kernels run on one thread\n");
+        return SKIPPED;
+    }
+    struct command c;
     char text[256];
-    struct dev *dev =
-        ops_cpu.open(&(struct dev_options){.threads = (int)threads}, text, sizeof text);
+    if (read_command(&c, argc, argv))
+        return usage();
+    struct dev *dev = c.ops->open(&c.options, text, sizeof text);
     if (!dev) {
         printf("ops_check: %s\n", text);
         return 1;
     }
-    ops_cpu.describe(dev, text, sizeof text);
+    c.ops->describe(dev, text, sizeof text);
     printf("%s\n", text);
-    int status = 2;
-    if (!strcmp(mode, "inverse")) {
-        inverse_table(&ops_cpu, dev);
-        delta_rule_table(&ops_cpu, dev);
-        status = 0;
-    }
-    for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++)
-        if (!strcmp(mode, MODES[i].name))
-            status = run_all(&ops_cpu, dev, only, MODES[i].modes);
-    if (status == 2)
-        printf("usage: ops_check [check|poison|repeat|perf] [operation|all] [threads] | ops_check "
-               "inverse\n");
-    ops_cpu.close(dev);
+    const int status = run_command(&c, dev);
+    c.ops->close(dev);
     return status;
 }

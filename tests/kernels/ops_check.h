@@ -12,6 +12,8 @@
 //   repeat  a second run, a run with other thread counts and a run in parts give the same bits
 //   perf    cases with flops or bytes: time, rates, and the ratio to what the machine can do
 //
+// Activations are of the device's type: check_act(), rows_act(), and check_act_limit() for outputs.
+//
 // Single-threaded; everything belongs to the case and dies with it. Out of memory ends the program.
 #ifndef OPS_CHECK_H
 #define OPS_CHECK_H
@@ -86,6 +88,12 @@ struct check_buf *check_in_out(struct check_case *c, const char *name, enum dtyp
                                struct check_limit limit);
 void check_keep(struct check_buf *b);
 struct check_buf *check_work(struct check_case *c, const char *name, enum dtype type, size_t n);
+
+// The device's type of activations, and p moved on by n of them.
+enum dtype check_act(const struct check_case *c);
+void *check_act_at(const struct check_case *c, const void *p, size_t n);
+// limit for an output that is an activation: where activations are bf16, one rounding to 8 bits more.
+struct check_limit check_act_limit(const struct check_case *c, struct check_limit limit);
 
 // Random numbers of the case, the same in every run of the program. uniform: [0, 1).
 double check_uniform(struct check_case *c);

@@ -31,18 +31,21 @@ static void make(struct check_case *c, int i)
     const bool timed = i >= N, in_place = !timed && SHAPES[i].in_place;
     const int t = timed ? TIMED[i - N].t : SHAPES[i].t, n = timed ? TIMED[i - N].n : SHAPES[i].n;
     const size_t all = (size_t)t * (size_t)n;
-    const struct check_limit limit = rows_limit(2e-6, "four roundings, a sum of n in lanes");
-    struct check_buf *x = check_in_out(c, "x", DTYPE_F32, all, limit), *y = x, *add = NULL;
+    const struct check_limit limit =
+        check_act_limit(c, rows_limit(2e-6, "four roundings, a sum of n in lanes"));
+    struct check_buf *x = check_in_out(c, "x", check_act(c), all, limit), *y = x, *add = NULL;
     struct check_buf *w = rows_normal(c, "w", (size_t)n, 0.5);
     check_fill_normal(c, x, timed ? 1 : SHAPES[i].size);
     check_keep(x);
     if (timed || SHAPES[i].add) {
-        add = rows_normal(c, "add", all, 1);
+        add = rows_act(c, "add", all, 1);
         for (size_t k = 0; k < all; k++)
             x->want[k] = (float)(x->want[k] + check_get(add, k));
     }
     if (!in_place)
-        y = check_output(c, "y", DTYPE_F32, all, limit);
+        y = check_output(c, "y", check_act(c), all, limit);
+    if (add) // a rounding of the sum, then one of its norm
+        y->limit = check_act_limit(c, y->limit);
     float sum[4096];
     for (int r = 0; r < t; r++) {
         for (int k = 0; k < n; k++)
@@ -53,7 +56,7 @@ static void make(struct check_case *c, int i)
              in_place ? " in place" : "");
     c->args.rmsnorm =
         (struct rmsnorm_args){y->dev, x->dev, add ? add->dev : NULL, w->dev, t, n, 1e-6f};
-    c->bytes = timed ? 4.0 * 4 * (double)all : 0;
+    c->bytes = timed ? 4.0 * (double)(dtype_bytes(check_act(c)) * all) : 0;
 }
 
 static bool part(struct check_case *c, int i)
@@ -61,9 +64,9 @@ static bool part(struct check_case *c, int i)
     struct rmsnorm_args *a = &c->args.rmsnorm;
     const size_t at = (size_t)i * (size_t)a->n;
     const bool more = i < a->t;
-    a->x = (float *)a->x + at;
-    a->y = (float *)a->y + at;
-    a->add = a->add ? (const float *)a->add + at : NULL;
+    a->x = check_act_at(c, a->x, at);
+    a->y = check_act_at(c, a->y, at);
+    a->add = a->add ? check_act_at(c, a->add, at) : NULL;
     a->t = 1;
     return more;
 }

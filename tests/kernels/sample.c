@@ -221,25 +221,50 @@ static bool part(struct check_case *c, int i)
     return more;
 }
 
+// Rows of logits in host memory on the device: ids and nothing else.
+static void sample_host(const struct ops *ops, struct dev *dev, const struct sample_args *host)
+{
+    struct sample_args a = *host;
+    const size_t n = (size_t)a.n, logits = n * (size_t)a.vocab * sizeof *a.logits;
+    float *dev_logits = ops->alloc(dev, logits);
+    struct sample_row *rows = ops->alloc(dev, n * sizeof *rows);
+    int *ids = ops->alloc(dev, n * sizeof *ids);
+    if (!dev_logits || !rows || !ids)
+        abort();
+    ops->upload(dev, dev_logits, host->logits, logits);
+    ops->upload(dev, rows, host->rows, n * sizeof *rows);
+    a.logits = dev_logits;
+    a.rows = rows;
+    a.ids = ids;
+    ops->sample(dev, &a);
+    ops->download(dev, host->ids, ids, n * sizeof *ids);
+    ops->release(dev, dev_logits);
+    ops->release(dev, rows);
+    ops->release(dev, ids);
+}
+
 // Draws of a small vocabulary against their probabilities: chi-square below the 99.9 % point of 7
 // degrees of freedom. The seeds are fixed, so this passes always or never.
 static void check_distribution(const struct ops *ops, struct dev *dev)
 {
     enum { V = 8, DRAWS = 20000 };
     static const float LOGITS[V] = {0.0f, 1.0f, -1.0f, 0.5f, 2.0f, -0.5f, 0.25f, 1.5f};
-    int counts[V] = {0}, id;
+    static float logits[DRAWS][V];
+    static struct sample_row rows[DRAWS];
+    static int ids[DRAWS];
+    int counts[V] = {0};
     double total = 0, chi = 0;
     for (int i = 0; i < DRAWS; i++) {
-        float logits[V];
-        const struct sample_row row = {
+        rows[i] = (struct sample_row){
             .temperature = 1, .top_p = 1, .repetition = 1, .seed = 7, .counter = (uint64_t)i};
-        memcpy(logits, LOGITS, sizeof logits);
-        ops->sample(
-            dev,
-            &(struct sample_args){
-                .ids = &id, .logits = logits, .rows = &row, .n = 1, .vocab = V, .n_tokens = V});
-        counts[id]++;
+        memcpy(logits[i], LOGITS, sizeof LOGITS);
     }
+    sample_host(
+        ops, dev,
+        &(struct sample_args){
+            .ids = ids, .logits = *logits, .rows = rows, .n = DRAWS, .vocab = V, .n_tokens = V});
+    for (int i = 0; i < DRAWS; i++)
+        counts[ids[i]]++;
     for (int i = 0; i < V; i++)
         total += exp(LOGITS[i]);
     for (int i = 0; i < V; i++) {
@@ -278,8 +303,8 @@ static void check_hopeless(const struct ops *ops, struct dev *dev)
                                            .repetition = 1};
             for (int k = 0; k < 5; k++)
                 logits[k] = VALUES[i];
-            ops->sample(
-                dev,
+            sample_host(
+                ops, dev,
                 &(struct sample_args){
                     .ids = &id, .logits = logits, .rows = &row, .n = 1, .vocab = 5, .n_tokens = 4});
             check_true(id >= 0 && id < 4, "sample: %g everywhere gives id %d", VALUES[i], id);

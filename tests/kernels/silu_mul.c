@@ -18,18 +18,20 @@ static void make(struct check_case *c, int i)
 {
     const int t = SHAPES[i].t, n = SHAPES[i].n;
     const size_t all = (size_t)t * (size_t)n;
-    struct check_limit limit = rows_limit(1e-6, "one exp of 2 ulp, three roundings");
-    struct check_buf *up = rows_normal(c, "up", all, 1);
-    struct check_buf *gate = SHAPES[i].in_place ? check_in_out(c, "gate", DTYPE_F32, all, limit)
-                                                : check_input(c, "gate", DTYPE_F32, all);
-    struct check_buf *y = SHAPES[i].in_place ? gate : check_output(c, "y", DTYPE_F32, all, limit);
+    struct check_limit limit =
+        check_act_limit(c, rows_limit(1e-6, "one exp of 2 ulp, three roundings"));
+    struct check_buf *up = rows_act(c, "up", all, 1);
+    struct check_buf *gate = SHAPES[i].in_place ? check_in_out(c, "gate", check_act(c), all, limit)
+                                                : check_input(c, "gate", check_act(c), all);
+    struct check_buf *y =
+        SHAPES[i].in_place ? gate : check_output(c, "y", check_act(c), all, limit);
     check_fill_normal(c, gate, SHAPES[i].size);
     for (size_t k = 0; k < all; k++)
         y->want[k] = rows_silu(check_get(gate, k)) * check_get(up, k);
     snprintf(c->name, sizeof c->name, "t=%d n=%d size=%g%s", t, n, SHAPES[i].size,
              SHAPES[i].in_place ? " in place" : "");
     c->args.silu_mul = (struct silu_mul_args){y->dev, gate->dev, up->dev, t, n};
-    c->bytes = i >= N ? 3.0 * 4 * (double)all : 0;
+    c->bytes = i >= N ? 3.0 * (double)(dtype_bytes(check_act(c)) * all) : 0;
 }
 
 static bool part(struct check_case *c, int i)
@@ -37,9 +39,9 @@ static bool part(struct check_case *c, int i)
     struct silu_mul_args *a = &c->args.silu_mul;
     const size_t at = (size_t)i * (size_t)a->n;
     const bool more = i < a->t;
-    a->y = (float *)a->y + at;
-    a->gate = (const float *)a->gate + at;
-    a->up = (const float *)a->up + at;
+    a->y = check_act_at(c, a->y, at);
+    a->gate = check_act_at(c, a->gate, at);
+    a->up = check_act_at(c, a->up, at);
     a->t = 1;
     return more;
 }

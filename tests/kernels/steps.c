@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda/kv_pages.h"
+
 enum { SPARE = 3 };
 
-static void lay_out(struct step *st, const struct step_shape *shapes)
+static void lay_out(struct step *st, const struct step_shape *shapes, int cut)
 {
     int pages = 0;
     while (st->n_spans < STEP_SPANS_MAX && shapes[st->n_spans].t)
@@ -20,6 +22,10 @@ static void lay_out(struct step *st, const struct step_shape *shapes)
                                      .pos0 = s->pos0,
                                      .slot = st->n_slots - 1 - i,
                                      .decode = s->decode};
+        if (!s->decode && cut >= INVERSE_CHUNK_MIN && i < SPARE) {
+            st->spans[i].save_t = s->t / cut * cut;
+            st->spans[i].save_slot = i;
+        }
         st->t += s->t;
         pages += used;
         st->pages_max = used > st->pages_max ? used : st->pages_max;
@@ -54,6 +60,7 @@ static void cut_spans(struct step *st, const struct batch *whole, struct check_b
             s.t = s.t - done < cut ? s.t - done : cut;
             s.t0 += done;
             s.pos0 += done;
+            s.save_t = done + s.t == s.save_t ? s.t : 0;
             check_set_span(cuts, st->n_cuts, &s);
             struct batch *b = &st->cuts[st->n_cuts];
             *b = *whole;
@@ -73,7 +80,7 @@ struct step *step_make(struct check_case *c, struct batch *batch, const struct s
     if (!st)
         abort();
     c->user = st;
-    lay_out(st, shapes);
+    lay_out(st, shapes, cut);
     if (st->pages_max > 64)
         abort();
     struct check_buf *spans =
@@ -105,4 +112,27 @@ bool step_part(const struct check_case *c, struct batch *batch, int i)
         return false;
     *batch = st->cuts[i];
     return true;
+}
+
+static size_t block_at(int kv_heads, int head_dim, const int place[4])
+{
+    return (size_t)(place[0] * kv_heads + place[1]) * (size_t)(PAGE_TOKENS * head_dim);
+}
+
+size_t step_k_at(const struct check_case *c, enum dtype type, int kv_heads, int head_dim,
+                 const int place[4])
+{
+    if (c->ops != &ops_cpu)
+        return step_v_at(c, type, kv_heads, head_dim, place);
+    // The CPU keeps K transposed: [n_pages, kv_heads, head_dim, PAGE_TOKENS].
+    return block_at(kv_heads, head_dim, place) + (size_t)(place[3] * PAGE_TOKENS + place[2]);
+}
+
+size_t step_v_at(const struct check_case *c, enum dtype type, int kv_heads, int head_dim,
+                 const int place[4])
+{
+    // [n_pages, kv_heads, PAGE_TOKENS, head_dim] on the CPU.
+    const int swizzled = c->ops != &ops_cpu && kv_swizzled(type, head_dim);
+    return block_at(kv_heads, head_dim, place) +
+           (size_t)kv_index(swizzled, head_dim, place[2], place[3]);
 }

@@ -1,0 +1,346 @@
+// inverse_default.cuh - the sound default, neumann:16,3,8, for one matrix in shared memory, in place.
+//
+// Leaves of 16 x 16 are inverted in registers, by a warp each on the tensor cores, or for fp32 by one
+// or two columns a thread; the merges replace A21 by A21 X11 and that by X21 = -X22 (A21 X11), so that
+// a matrix needs no room but its own. The products are those of inverse_any.cuh, each rounded as there;
+// what the masks make zero beforehand is left out in fp32. int8 goes the general way.
+#ifndef INVERSE_DEFAULT_CUH
+#define INVERSE_DEFAULT_CUH
+
+#include "inverse_any.cuh"
+
+// Where row block r of 16 rows lies: a square, or only the tiles up to the diagonal one.
+template <int C> struct tri_square {
+    static constexpr int CHUNK = C, FLOATS = C * tri_ld(C);
+    static constexpr bool UPPER = true;
+    static __device__ __forceinline__ int ld(int)
+    {
+        return tri_ld(C);
+    }
+    static __device__ __forceinline__ int row_block(int r)
+    {
+        return r * 16 * tri_ld(C);
+    }
+};
+template <int C> struct tri_packed {
+    static constexpr int CHUNK = C, TILES = C / 16, FLOATS = 128 * TILES * (TILES + 1) + 64 * TILES;
+    static constexpr bool UPPER = false;
+    static __device__ __forceinline__ int ld(int r)
+    {
+        return tri_ld(16 * (r + 1));
+    }
+    static __device__ __forceinline__ int row_block(int r)
+    {
+        return 128 * r * (r + 1) + 64 * r;
+    }
+};
+
+__host__ __device__ __forceinline__ bool tri_is_default(const struct inverse &v)
+{
+    return v.method == INVERSE_NEUMANN && v.block == 16 && v.order == 3 && v.residual == 8 &&
+           v.type != INVERSE_INT8;
+}
+
+// c += a b for 16 x 16 matrices held as sums of a tensor product are.
+template <int TYPE>
+__device__ __forceinline__ void tri_registers_add(float *c, const float *a, const float *b)
+{
+    if constexpr (TYPE == INVERSE_TF32) {
+        // Lane (g, t) wants rows 2 t and 2 t + 1 of column g; k is taken in the order of tile_add.
+        const int t = tri_lane() % 4, g = tri_lane() / 4, from = 8 * t + g / 2;
+        const bool odd = g % 2;
+#pragma unroll
+        for (int s = 0; s < 2; s++) {
+            const uint32_t left[4] = {ptx_to_tf32(a[4 * s]), ptx_to_tf32(a[4 * s + 2]),
+                                      ptx_to_tf32(a[4 * s + 1]), ptx_to_tf32(a[4 * s + 3])};
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const uint32_t even_col = ptx_to_tf32(b[4 * h + 2 * s]),
+                               odd_col = ptx_to_tf32(b[4 * h + 2 * s + 1]);
+                const uint32_t x0 = __shfl_sync(~0u, even_col, from),
+                               x1 = __shfl_sync(~0u, odd_col, from),
+                               y0 = __shfl_sync(~0u, even_col, from + 4),
+                               y1 = __shfl_sync(~0u, odd_col, from + 4);
+                ptx_mma_tf32(c + 4 * h, left, odd ? x1 : x0, odd ? y1 : y0);
+            }
+        }
+    } else {
+        uint32_t left[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            left[i] = tri_pack<TYPE>(a[2 * i], a[2 * i + 1]);
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+            tri_mma_16<TYPE>(c + 4 * h, left,
+                             ptx_movmatrix(tri_pack<TYPE>(b[4 * h], b[4 * h + 1])),
+                             ptx_movmatrix(tri_pack<TYPE>(b[4 * h + 2], b[4 * h + 3])));
+    }
+}
+
+template <int TYPE, bool REPORT>
+__device__ __forceinline__ void tri_registers(float *c, const float *a, const float *b,
+                                              tri_seen &seen)
+{
+    float left[8];
+#pragma unroll
+    for (int e = 0; e < 8; e++)
+        left[e] = a[e];
+    tri_registers_add<TYPE>(c, left, b);
+#pragma unroll
+    for (int e = 0; REPORT && e < 8; e++)
+        seen.value_max = fmaxf(seen.value_max, fabsf(c[e]));
+}
+
+// One leaf, by a warp.
+template <int TYPE, bool REPORT>
+__device__ __forceinline__ void tri_leaf(float *p, int ld, tri_seen &seen)
+{
+    using shape = tile_shape<TYPE>;
+    float a[8], t[8], power[8], x[8];
+#pragma unroll
+    for (int e = 0; e < 8; e++) {
+        const int i = shape::row(e), j = shape::col(e);
+        a[e] = j < i ? p[i * ld + j] : 0.0f;
+        t[e] = i == j ? 1.0f : i == j + 1 ? -a[e] : 0.0f;
+        x[e] = power[e] = 0.0f;
+    }
+    tri_registers<TYPE, REPORT>(x, a, t, seen);
+#pragma unroll
+    for (int e = 0; e < 8; e++) {
+        t[e] = shape::row(e) == shape::col(e) + 2 ? -x[e] : t[e];
+        x[e] = 0.0f;
+    }
+    tri_registers<TYPE, REPORT>(x, a, t, seen); // -E
+#pragma unroll
+    for (int e = 0; e < 8; e++)
+        power[e] = shape::row(e) >= shape::col(e) + 3 ? -x[e] : 0.0f;
+#pragma unroll
+    for (int terms = 2; terms <= 8; terms *= 2) {
+        tri_registers<TYPE, REPORT>(t, t, power, seen);
+        if (terms == 8)
+            break;
+        float square[8] = {};
+        tri_registers<TYPE, REPORT>(square, power, power, seen);
+#pragma unroll
+        for (int e = 0; e < 8; e++)
+            power[e] = square[e];
+    }
+#pragma unroll
+    for (int e = 0; e < 8; e++)
+        p[shape::row(e) * ld + shape::col(e)] = t[e];
+}
+
+// One column j of a leaf in fp32, split at the barriers. Its tile holds, one after another: A; T0 and E
+// together (they share no entry); T and, transposed above the diagonal, E^2; the result.
+template <bool REPORT> struct tri_column {
+    float t[16], e[16], square[16];
+};
+
+__device__ __forceinline__ void tri_see(float x, tri_seen &seen)
+{
+    seen.value_max = fmaxf(seen.value_max, fabsf(x));
+}
+
+template <bool REPORT>
+__device__ __forceinline__ void tri_column_begin(tri_column<REPORT> &x, const float *p, int ld,
+                                                 int j, tri_seen &seen)
+{
+    const float first = j < 15 ? -p[(j + 1) * ld + j] : 0.0f;
+    const float second = j < 14 ? -(p[(j + 2) * ld + j] + p[(j + 2) * ld + j + 1] * first) : 0.0f;
+#pragma unroll
+    for (int i = 0; i < 16; i++) {
+        const float *a = p + i * ld + j;
+        x.t[i] = i == j ? 1.0f : i == j + 1 ? first : i == j + 2 ? second : 0.0f;
+        x.e[i] = i < 3 || i < j + 3 ? 0.0f : -(a[0] + a[1] * first + a[2] * second);
+        if (REPORT)
+            tri_see(x.e[i], seen), tri_see(x.t[i], seen);
+    }
+}
+
+// T0 + T0 E and E E. Rows are read four at a time.
+template <bool REPORT>
+__device__ __forceinline__ void tri_column_first(tri_column<REPORT> &x, const float *p, int ld,
+                                                 tri_seen &seen)
+{
+#pragma unroll
+    for (int i = 3; i < 16; i++) {
+        float row[16], sum = 0.0f;
+#pragma unroll
+        for (int k = 0; k <= i; k += 4)
+            *(float4 *)(row + k) = *(const float4 *)(p + i * ld + k);
+#pragma unroll
+        for (int k = 3; k <= i - 3; k++)
+            sum += row[k] * x.e[k];
+        x.square[i] = sum;
+#pragma unroll
+        for (int k = i - 2 > 3 ? i - 2 : 3; k < i; k++)
+            x.t[i] += row[k] * x.e[k];
+        x.t[i] += x.e[i];
+        if (REPORT)
+            tri_see(x.square[i], seen), tri_see(x.t[i], seen);
+    }
+}
+
+// T + T E^2, then with E^4, which only the last four rows have, T + T E^4.
+template <bool REPORT>
+__device__ __forceinline__ void tri_column_last(tri_column<REPORT> &x, const float *p, int ld,
+                                                tri_seen &seen)
+{
+    float fourth[4] = {}; // rows 12 .. 15
+#pragma unroll
+    for (int k = 6; k < 10; k++) {
+        const float4 e = *(const float4 *)(p + k * ld + 12); // E^2, column k
+#pragma unroll
+        for (int i = k + 6; i < 16; i++)
+            fourth[i - 12] += (&e.x)[i - 12] * x.square[k];
+    }
+#pragma unroll
+    for (int i = 6; i < 16; i++) {
+        float row[16];
+#pragma unroll
+        for (int k = 4; k <= i; k += 4)
+            *(float4 *)(row + k) = *(const float4 *)(p + i * ld + k);
+        x.t[i] += x.square[i];
+#pragma unroll
+        for (int k = 6; k < i; k++)
+            x.t[i] += row[k] * x.square[k];
+        if (REPORT)
+            tri_see(x.t[i], seen);
+        if (i < 12)
+            continue;
+        x.t[i] += fourth[i - 12];
+#pragma unroll
+        for (int k = 12; k < i; k++)
+            x.t[i] += row[k] * fourth[k - 12];
+        if (REPORT)
+            tri_see(x.t[i], seen), tri_see(fourth[i - 12], seen);
+    }
+}
+
+// All leaves in fp32: a thread has two columns of one when there are fewer threads than columns.
+template <typename L, int WARPS, bool REPORT>
+__device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen &seen)
+{
+    constexpr int COLS = L::CHUNK > WARPS * 32 ? L::CHUNK / (WARPS * 32) : 1, THREADS = 16 / COLS;
+    const int thread = tri_warp<WARPS>() * 32 + tri_lane(), leaf = thread / THREADS;
+    const bool active = leaf < L::CHUNK / 16;
+    const int j = thread % THREADS * COLS, at = active ? leaf : 0, ld = L::ld(at);
+    float *p = m + L::row_block(at) + 16 * at;
+    tri_column<REPORT> x[COLS];
+#pragma unroll
+    for (int c = 0; c < COLS; c++)
+        tri_column_begin(x[c], p, ld, j + c, seen);
+    tri_sync<WARPS>(barrier); // A is read
+#pragma unroll
+    for (int c = 0; c < COLS; c++)
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            if (active && i >= j + c)
+                p[i * ld + j + c] = i < j + c + 3 ? x[c].t[i] : x[c].e[i];
+    tri_sync<WARPS>(barrier); // T0 and E are there
+#pragma unroll
+    for (int c = 0; c < COLS; c++)
+        tri_column_first(x[c], p, ld, seen);
+    tri_sync<WARPS>(barrier); // T0 and E are read
+#pragma unroll
+    for (int c = 0; c < COLS; c++)
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            if (active && i >= j + c)
+                p[i * ld + j + c] = x[c].t[i];
+            if (active && i >= 6 && i >= j + c + 6)
+                p[(j + c) * ld + i] = x[c].square[i];
+        }
+    tri_sync<WARPS>(barrier); // T and E^2 are there
+#pragma unroll
+    for (int c = 0; c < COLS; c++)
+        tri_column_last(x[c], p, ld, seen);
+    tri_sync<WARPS>(barrier); // T and E^2 are read
+#pragma unroll
+    for (int c = 0; c < COLS; c++)
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            if (active)
+                p[i * ld + j + c] = i >= j + c ? x[c].t[i] : 0.0f;
+    tri_sync<WARPS>(barrier); // the leaves are done
+}
+
+// One of the two products of every merge at this width, in place of A21: A21 X11, or -X22 Y.
+template <typename L, int TYPE, int WARPS, int WIDTH, bool SECOND, bool REPORT>
+__device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &seen)
+{
+    using shape = tile_shape<TYPE>;
+    constexpr int UNITS = WARPS * shape::TILES_PER_WARP, SIDE = WIDTH / 16;
+    constexpr int TILES = L::CHUNK / WIDTH / 2 * SIDE * SIDE, ROUNDS = (TILES + UNITS - 1) / UNITS;
+    tile_sum<TYPE> sum[ROUNDS] = {};
+    int row[ROUNDS], col[ROUNDS];
+#pragma unroll
+    for (int n = 0; n < ROUNDS; n++) {
+        // Neighbouring units share what bounds their sums: the column, or the row.
+        const int at = n * UNITS + tri_unit<TYPE, WARPS>(), slow = at / SIDE % SIDE, fast = at % SIDE;
+        const int base = at / (SIDE * SIDE) * 2 * SIDE;
+        row[n] = base + SIDE + (SECOND ? slow : fast);
+        col[n] = base + (SECOND ? fast : slow);
+        if (at >= TILES)
+            continue;
+        const float *a = m + L::row_block(row[n]) + (SECOND ? 16 * SIDE : 0) + 16 * base;
+#pragma unroll
+        for (int k = 0; k < SIDE; k++) {
+            const int at_k = base + (SECOND ? SIDE : 0) + k;
+            if (SECOND ? k <= slow : k >= slow)
+                tile_add<TYPE>(sum[n], a + 16 * k, L::ld(row[n]),
+                               m + L::row_block(at_k) + 16 * col[n], L::ld(at_k), seen);
+        }
+    }
+    tri_sync<WARPS>(barrier); // A21, or Y, is read
+#pragma unroll
+    for (int n = 0; n < ROUNDS; n++) {
+        if (TILES % UNITS && n * UNITS + tri_unit<TYPE, WARPS>() >= TILES)
+            continue;
+        float *to = m + L::row_block(row[n]) + 16 * col[n];
+#pragma unroll
+        for (int e = 0; e < shape::VALUES; e++) {
+            const float x = SECOND ? -sum[n].v[e] : sum[n].v[e];
+            to[shape::row(e) * L::ld(row[n]) + shape::col(e)] = x;
+            if (REPORT)
+                tri_see(x, seen);
+        }
+    }
+    tri_sync<WARPS>(barrier); // and replaced
+}
+
+template <typename L, int TYPE, int WARPS, int WIDTH, bool REPORT>
+__device__ __forceinline__ void tri_merge(float *m, int barrier, tri_seen &seen)
+{
+    if constexpr (WIDTH < L::CHUNK) {
+        tri_merge_half<L, TYPE, WARPS, WIDTH, false, REPORT>(m, barrier, seen);
+        tri_merge_half<L, TYPE, WARPS, WIDTH, true, REPORT>(m, barrier, seen);
+        tri_merge<L, TYPE, WARPS, 2 * WIDTH, REPORT>(m, barrier, seen);
+    }
+}
+
+// m, laid out as L says: A on entry (read below the diagonal only), T on return; a layout with an upper
+// half gets zeros there. Called by WARPS warps that share `barrier`; A is visible to all of them, and so
+// is T on return.
+template <typename L, int TYPE, int WARPS, bool REPORT>
+__device__ __forceinline__ void tri_invert_default(float *m, int barrier, tri_seen &seen)
+{
+    if constexpr (TYPE == INVERSE_FP32) {
+        tri_leaves_fp32<L, WARPS, REPORT>(m, barrier, seen);
+    } else {
+#pragma unroll 2
+        for (int leaf = tri_warp<WARPS>(); leaf < L::CHUNK / 16; leaf += WARPS)
+            tri_leaf<TYPE, REPORT>(m + L::row_block(leaf) + 16 * leaf, L::ld(leaf), seen);
+        tri_sync<WARPS>(barrier); // the leaves are done
+    }
+    tri_merge<L, TYPE, WARPS, 16, REPORT>(m, barrier, seen);
+    if constexpr (L::UPPER) {
+        constexpr int C = L::CHUNK, ld = tri_ld(C);
+        for (int k = tri_warp<WARPS>() * 32 + tri_lane(); k < C * C / 4; k += WARPS * 32)
+            if (k % (C / 4) / 4 > k / (C / 4) / 16)
+                *(float4 *)(m + k / (C / 4) * ld + k % (C / 4) * 4) = float4{};
+        tri_sync<WARPS>(barrier); // the upper half is zero
+    }
+}
+
+#endif

@@ -1,0 +1,202 @@
+// inverse_tile.cuh - the product of 16 x 16 tiles that the inversion is made of, in each of its types.
+//
+// Tiles are float32 in shared memory; operands are rounded on their way into registers, sums are
+// float32 (int32 for int8). fp16, bf16, tf32 and int8 run on the tensor cores (mma.sync, every chip
+// from sm_80 on), a tile by a warp; fp32 by ordinary multiply-adds, a tile by half a warp, so that fp32
+// means float32 throughout.
+#ifndef INVERSE_TILE_CUH
+#define INVERSE_TILE_CUH
+
+#include "ops_cuda.cuh"
+#include "ptx.cuh"
+
+// What a thread saw of the products it took part in; see inverse_report.
+struct tri_seen {
+    float value_max;
+    int lost; // integers that left their range
+};
+
+__device__ __forceinline__ int tri_lane()
+{
+    return threadIdx.x % 32;
+}
+
+// Which entries of a tile a thread holds. TILES_PER_WARP of them are computed side by side.
+template <int TYPE> struct tile_shape {
+    static constexpr int TILES_PER_WARP = 1, VALUES = 8;
+    static __device__ __forceinline__ int row(int e)
+    {
+        return tri_lane() / 4 + (e >> 1 & 1) * 8;
+    }
+    static __device__ __forceinline__ int col(int e)
+    {
+        return tri_lane() % 4 * 2 + (e & 1) + (e >> 2) * 8;
+    }
+};
+// Rows 4 apart: the four of a half warp then lie in different banks.
+template <> struct tile_shape<INVERSE_FP32> {
+    static constexpr int TILES_PER_WARP = 2, VALUES = 16;
+    static __device__ __forceinline__ int row(int e)
+    {
+        return tri_lane() / 4 % 4 + (e >> 2) * 4;
+    }
+    static __device__ __forceinline__ int col(int e)
+    {
+        return tri_lane() % 4 * 4 + (e & 3);
+    }
+};
+
+template <int TYPE> struct tile_sum {
+    float v[tile_shape<TYPE>::VALUES];
+};
+// High by high, the two mixed products together, low by low.
+template <> struct tile_sum<INVERSE_INT8> {
+    int high[8], middle[8], low[8];
+};
+
+// One number as an operand of the type, in float32.
+template <int TYPE> __device__ __forceinline__ float tri_round(float x)
+{
+    if constexpr (TYPE == INVERSE_TF32)
+        return __uint_as_float(ptx_to_tf32(x));
+    else if constexpr (TYPE == INVERSE_FP16)
+        return __half2float(__float2half_rn(x));
+    else if constexpr (TYPE == INVERSE_BF16)
+        return __bfloat162float(__float2bfloat16_rn(x));
+    else
+        return x;
+}
+
+// Two numbers as operands of a 16-bit type.
+template <int TYPE> __device__ __forceinline__ uint32_t tri_pack(float low, float high)
+{
+    return TYPE == INVERSE_FP16 ? ptx_to_f16x2(low, high) : ptx_to_bf16x2(low, high);
+}
+template <int TYPE>
+__device__ __forceinline__ void tri_mma_16(float *d, const uint32_t *a, uint32_t b0, uint32_t b1)
+{
+    if constexpr (TYPE == INVERSE_FP16)
+        ptx_mma_f16(d, a, b0, b1);
+    else
+        ptx_mma_bf16(d, a, b0, b1);
+}
+
+// int8: the fixed point of inverse.h, 2^-14 a step, held as 256 high + low.
+static constexpr int TRI_SHIFT = 14, TRI_FIXED_MAX = 127 * 256 + 127;
+
+// Nearest step, ties to even, clamped; counts what the clamp changed. NaN counts and becomes 0.
+__device__ __forceinline__ int tri_fixed(float x, int &lost)
+{
+    const float scaled = x * (float)(1 << TRI_SHIFT), max = (float)TRI_FIXED_MAX;
+    const float c = scaled == scaled ? fminf(fmaxf(scaled, -max), max) : 0.0f;
+    lost += c != scaled;
+    return __float2int_rn(c);
+}
+
+// Four numbers to four bytes in each plane. Low is within -128 .. 127.
+__device__ __forceinline__ void tri_split(const float *x, uint32_t &high, uint32_t &low, int &lost)
+{
+    high = low = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int q = tri_fixed(x[i], lost), h = (q + 128) >> 8;
+        high |= (uint32_t)(h & 255) << 8 * i;
+        low |= (uint32_t)((q - h * 256) & 255) << 8 * i;
+    }
+}
+
+// Sums put together and rounded once, ties up, back to 2^-14; added to `keep` and rounded again.
+__device__ __forceinline__ float tri_join(int high, int middle, int low, float keep, float sign,
+                                          int &lost)
+{
+    const float unit = 1.0f / (1 << TRI_SHIFT);
+    const long long sum = (long long)high * 65536 + (long long)middle * 256 + low;
+    const float rounded = (float)((sum + (1 << (TRI_SHIFT - 1))) >> TRI_SHIFT) * unit * sign;
+    return (float)tri_fixed(keep + rounded, lost) * unit;
+}
+
+// sum += a b for tiles with rows ld apart. A thread's lanes in order k: fragments may name the sixteen k
+// in any order that a and b share, so a's are taken as neighbours and need one wide load.
+template <int TYPE>
+__device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, int lda,
+                                         const float *b, int ldb, tri_seen &seen)
+{
+    const int g = tri_lane() / 4, t = tri_lane() % 4;
+    if constexpr (TYPE == INVERSE_FP32) {
+        a += tri_lane() / 4 % 4 * lda;
+        b += t * 4;
+#pragma unroll
+        for (int k = 0; k < 16; k += 4) {
+            float4 x[4], y[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                x[i] = *(const float4 *)(a + 4 * i * lda + k);
+                y[i] = *(const float4 *)(b + (k + i) * ldb);
+            }
+#pragma unroll
+            for (int e = 0; e < 16; e++) {
+                const float4 r = x[e >> 2];
+                const int c = e & 3;
+                sum.v[e] += r.x * (&y[0].x)[c];
+                sum.v[e] += r.y * (&y[1].x)[c];
+                sum.v[e] += r.z * (&y[2].x)[c];
+                sum.v[e] += r.w * (&y[3].x)[c];
+            }
+        }
+    } else if constexpr (TYPE == INVERSE_TF32) {
+#pragma unroll
+        for (int k = 0; k < 16; k += 8) {
+            const float2 x = *(const float2 *)(a + g * lda + k + 2 * t);
+            const float2 y = *(const float2 *)(a + (g + 8) * lda + k + 2 * t);
+            const uint32_t left[4] = {ptx_to_tf32(x.x), ptx_to_tf32(y.x), ptx_to_tf32(x.y),
+                                      ptx_to_tf32(y.y)};
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const float *p = b + (k + 2 * t) * ldb + g + 8 * h;
+                ptx_mma_tf32(sum.v + 4 * h, left, ptx_to_tf32(p[0]), ptx_to_tf32(p[ldb]));
+            }
+        }
+    } else if constexpr (TYPE == INVERSE_INT8) {
+        uint32_t left[4], high, low; // high planes of rows g and g + 8, then their low ones
+        tri_split(a + g * lda + 4 * t, left[0], left[2], seen.lost);
+        tri_split(a + (g + 8) * lda + 4 * t, left[1], left[3], seen.lost);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const float *p = b + 4 * t * ldb + g + 8 * h;
+            const float column[4] = {p[0], p[ldb], p[2 * ldb], p[3 * ldb]};
+            tri_split(column, high, low, seen.lost);
+            ptx_mma_s8_k16(sum.high + 4 * h, left, high);
+            ptx_mma_s8_k32(sum.middle + 4 * h, left, low, high);
+            ptx_mma_s8_k16(sum.low + 4 * h, left + 2, low);
+        }
+    } else {
+        uint32_t left[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float2 x = *(const float2 *)(a + (g + (i & 1) * 8) * lda + 2 * t + (i >> 1) * 8);
+            left[i] = tri_pack<TYPE>(x.x, x.y);
+        }
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const float *p = b + 2 * t * ldb + g + 8 * h, *q = p + 8 * ldb;
+            tri_mma_16<TYPE>(sum.v + 4 * h, left, tri_pack<TYPE>(p[0], p[ldb]),
+                             tri_pack<TYPE>(q[0], q[ldb]));
+        }
+    }
+}
+
+// The entry e of keep + sign * sum, as the type leaves it.
+template <int TYPE>
+__device__ __forceinline__ float tile_value(const tile_sum<TYPE> &sum, int e, float keep, float sign,
+                                            tri_seen &seen)
+{
+    float x;
+    if constexpr (TYPE == INVERSE_INT8)
+        x = tri_join(sum.high[e], sum.middle[e], sum.low[e], keep, sign, seen.lost);
+    else
+        x = keep + sign * sum.v[e];
+    seen.value_max = fmaxf(seen.value_max, fabsf(x));
+    return x;
+}
+
+#endif

@@ -1,0 +1,144 @@
+// linear_rows.cuh - the few-rows path's common ground: the order in which a value is summed, and the
+// stream of weights that every warp keeps for itself. Private to linear_few.cu and linear_wide.cu.
+//
+// The order. A row of W is cut into blocks of 64 bytes and the blocks into SEGMENTS runs of (nearly)
+// equal length. Within a run a value is one chain of tensor-core products, 64 bytes after 64 bytes; the
+// runs' sums are added in their order. Both kernels keep to that for any number of rows of x, so a row's
+// bits depend on the row and the matrix alone. INT8 sums are exact anyway.
+//
+// The stream. Weights are read once and by one warp each, so every warp keeps a ring of its own in shared
+// memory that it alone orders copies into and reads: no barrier but the warp's, any depth; what the ring
+// holds is what is in flight. Lane (g, q), g = lane / 4, q = lane % 4, of a product wants bytes 16 q ..
+// 16 q + 15 of row g of a block, and which k those are does not matter as long as x is read in the same
+// places. The copies go by whole lines instead, eight lanes to 128 bytes of a row: memory is read a third
+// faster than by 64.
+#ifndef LINEAR_ROWS_CUH
+#define LINEAR_ROWS_CUH
+
+#include <type_traits>
+
+#include "linear.cuh"
+
+// A row of x of so many values fits in linear_few's shared memory.
+constexpr int FEW_COLS_MAX = 32 << 10;
+constexpr int SEGMENTS = 8, BLOCK = 64, TILE = 8; // BLOCK in bytes, TILE in rows of W
+constexpr int PAIR = 64;                          // two blocks of a tile, in pieces of 16 bytes
+
+struct rows_matrix {
+    const char *w;
+    const float *scale;
+    void *y;
+    int rows, tile0; // tile0: its first tile among those of all matrices
+    bool int8;
+};
+
+struct rows_args {
+    struct rows_matrix m[LINEAR_MAX];
+    int n, tiles;         // matrices, tiles of all
+    const void *x;        // [t, k]; few: activations, wide: rounded
+    const float *x_scale; // [t], wide with int8 only
+    int t, k;
+    bool y_float; // else bf16
+};
+
+// linear_few.cu: rows of x that fit in every block's shared memory; rounds them itself. At most
+// few_rows_max rows.
+int few_rows_max(const struct linear_args *a);
+void linear_few(struct dev *dev, const struct rows_args *a);
+
+// linear_wide.cu: up to WIDE_ROWS rows of rounded x, matrices of one type; sm_90.
+constexpr int WIDE_ROWS = 64;
+void linear_wide(struct dev *dev, const struct rows_args *a);
+
+__host__ __device__ inline int row_bytes(int k, bool int8)
+{
+    return int8 ? k : 2 * k;
+}
+
+__host__ __device__ inline int row_blocks(int k, bool int8)
+{
+    return (row_bytes(k, int8) + BLOCK - 1) / BLOCK;
+}
+
+// Rows of x in shared memory lie so that the eight rows of a fragment meet different banks.
+__host__ __device__ inline int x_stride(int blocks)
+{
+    return (blocks | 1) * BLOCK;
+}
+
+// The first block of a segment: segments are whole lines of two blocks.
+__device__ __forceinline__ int segment_begin(int blocks, int segment)
+{
+    return segment == SEGMENTS ? blocks : (blocks + 1) / 2 * segment / SEGMENTS * 2;
+}
+
+__device__ __forceinline__ const struct rows_matrix &matrix_of(const struct rows_args &a, int tile)
+{
+    int i = 0;
+#pragma unroll
+    for (int j = 1; j < LINEAR_MAX; j++)
+        i = j < a.n && tile >= a.m[j].tile0 ? j : i;
+    return a.m[i];
+}
+
+// What a lane copies of a tile: 16 bytes of a line of row lane / 8 and of row lane / 8 + 4.
+struct rows_source {
+    const char *low, *high; // at the lane's bytes of line 0
+    int bytes;              // of the row, from there
+
+    __device__ void aim(const struct rows_args &a, int tile)
+    {
+        const struct rows_matrix &m = matrix_of(a, tile);
+        const int row = (tile - m.tile0) * TILE + threadIdx.x % 32 / 8;
+        const int all = row_bytes(a.k, m.int8), at = threadIdx.x % 8 * 16;
+        low = m.w + (size_t)min(row, m.rows - 1) * all + at;
+        high = m.w + (size_t)min(row + 4, m.rows - 1) * all + at;
+        bytes = all - at;
+    }
+
+    // Orders blocks `block` (even) and the next into a PAIR, zeros beyond the row.
+    __device__ void copy(uint4 *pair, int block, uint64_t policy) const
+    {
+        const int at = block * BLOCK < bytes ? block * BLOCK : 0,
+                  n = block * BLOCK < bytes ? 16 : 0;
+        const int piece = threadIdx.x % 8, column = threadIdx.x % 32 / 8 * 4 + piece % 4;
+        // The second block's columns are shifted so that a line meets all banks.
+        uint4 *to = pair + (piece < 4 ? column : 32 + (column ^ 4));
+        cp_async_16_hint(shared_address(to), low + at, n, policy);
+        cp_async_16_hint(shared_address(to + 16), high + at, n, policy);
+    }
+};
+
+// The lane's 16 bytes of block 0 or 1 of a PAIR.
+__device__ __forceinline__ uint4 pair_read(const uint4 *pair, int block)
+{
+    const int lane = threadIdx.x % 32;
+    return pair[block ? 32 + (lane ^ 4) : lane];
+}
+
+// One block against 16 rows of x: two products.
+template <typename sum_t>
+__device__ __forceinline__ void block_product(sum_t (&sum)[4], const uint4 &low, const uint4 &high,
+                                              const uint4 &w)
+{
+    const uint32_t a0[4] = {low.x, high.x, low.y, high.y}, a1[4] = {low.z, high.z, low.w, high.w};
+    if constexpr (std::is_same_v<sum_t, int>) {
+        mma_m16n8k32_s8(sum, a0, w.x, w.y);
+        mma_m16n8k32_s8(sum, a1, w.z, w.w);
+    } else {
+        mma_m16n8k16_bf16(sum, a0, w.x, w.y);
+        mma_m16n8k16_bf16(sum, a1, w.z, w.w);
+    }
+}
+
+__device__ __forceinline__ void store_y(const struct rows_args &a, const struct rows_matrix &m,
+                                        int t, int row, float v)
+{
+    const size_t at = (size_t)t * m.rows + row;
+    if (a.y_float)
+        ((float *)m.y)[at] = v;
+    else
+        ((bf16 *)m.y)[at] = from_float<bf16>(v);
+}
+
+#endif

@@ -1,0 +1,171 @@
+// ops_cuda.cuh - the CUDA backend's own device: one stream, cuBLAS handles, scratch, the first failure.
+// Private to kernels/cuda; everyone else sees struct dev through ops.h.
+//
+// Owner and thread: the thread that opened the device. Everything is enqueued on one stream; nothing
+// waits but download() and sync(). A failure is kept and comes out of sync(); CUDA's own are sticky.
+#ifndef OPS_CUDA_CUH
+#define OPS_CUDA_CUH
+
+#include <cublasLt.h>
+#include <cublas_v2.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "ops.h"
+#include "ptx.cuh"
+
+using bf16 = __nv_bfloat16;
+
+// Scratch of the operations, by user: two that run one after another may share a slot only if neither
+// leaves anything in it for the other.
+enum cuda_slot {
+    CUDA_SLOT_LINEAR_X,   // linear: rounded rows of x
+    CUDA_SLOT_LINEAR_SUM, // linear: int32 sums
+    CUDA_SLOT_BLAS,       // workspace of the library
+    CUDA_SLOT_DELTA,      // delta_rule: what its kernels hand on
+    CUDA_SLOT_DELTA_2,
+    CUDA_SLOT_INVERSE, // tri_inverse: intermediates of the library's products
+    CUDA_SLOT_INVERSE_2,
+    CUDA_SLOT_ATTENTION, // attention: partial results of a split context
+    CUDA_SLOT_SAMPLE,    // sample, logprobs
+    CUDA_SLOTS
+};
+
+struct cuda_graphs; // graphs.cu
+
+struct cuda {
+    int index, n_sm, arch; // arch: 90 for 9.0
+    size_t memory, l2_bytes;
+    enum dtype act;
+    cudaStream_t stream;
+    cublasHandle_t blas;
+    cublasLtHandle_t blas_lt;
+    char name[256];
+
+    struct {
+        void *p;
+        size_t bytes;
+    } scratch[CUDA_SLOTS];
+    bool warm;   // no scratch grows any more
+    bool settle; // the next cuda_launch waits for all that came before it, see cuda_settle
+
+    char *staging; // pinned ring through which uploads go
+    size_t staging_at;
+
+    bool failed;
+    char failure[256];
+
+    struct cuda_graphs *graphs;
+    void *linear; // linear.cu's own
+    void (*linear_free)(void *linear);
+};
+
+static inline struct cuda *cuda_of(struct dev *dev)
+{
+    return (struct cuda *)dev;
+}
+
+// Keeps the first failure for sync(). printf-like.
+void cuda_fail(struct dev *dev, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+// Keep a failure of the runtime or of cuBLAS; true when there is none. what names the call.
+bool cuda_ok(struct dev *dev, cudaError_t error, const char *what);
+bool cuda_blas_ok(struct dev *dev, cublasStatus_t status, const char *what);
+
+// At least `bytes` of device memory, 256-aligned, contents undefined, kept until close. NULL when memory
+// is out or the device is warm (nothing is allocated after a server is ready): the failure is kept.
+// Grows only by the memory the largest step needs; never call it while a graph is recorded for a size
+// that the same step did not ask for before.
+void *cuda_scratch(struct dev *dev, enum cuda_slot slot, size_t bytes);
+
+// After every launch: keeps the launch's failure.
+#define LAUNCHED(dev, kernel) cuda_ok(dev, cudaGetLastError(), kernel)
+
+// After an operation that writes what others take for constant (weights): the next kernel begins when
+// everything before it has ended. Without it a kernel may read weights before griddepcontrol_wait().
+static inline void cuda_settle(struct dev *dev)
+{
+    cuda_of(dev)->settle = true;
+}
+
+struct cuda_shape {
+    dim3 grid, block;
+    size_t shared = 0;
+    unsigned cluster = 1; // blocks along x that share their memories
+};
+
+// Launches `kernel` so that it may begin while the kernel before it still runs (programmatic dependent
+// launch, from sm_90): a short kernel's start then hides behind its predecessor. Such a kernel must
+//   call griddepcontrol_wait() in every block before it reads what an earlier kernel wrote or writes anything;
+//   call griddepcontrol_launch_dependents() as early as it likes: it only lets the next one's blocks in where there is room.
+// Works inside a recorded step too. Keeps the launch's failure, named by `what`.
+template <typename... P, typename... A>
+static inline void cuda_launch(struct dev *dev, const char *what, const struct cuda_shape &shape,
+                               void (*kernel)(P...), A... args)
+{
+    struct cuda *cuda = cuda_of(dev);
+    cudaLaunchAttribute attributes[2];
+    cudaLaunchConfig_t config = {};
+    config.gridDim = shape.grid;
+    config.blockDim = shape.block;
+    config.dynamicSmemBytes = shape.shared;
+    config.stream = cuda->stream;
+    config.attrs = attributes;
+    if (cuda->arch >= 90 && !cuda->settle) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (shape.cluster > 1) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+        attributes[config.numAttrs++].val.clusterDim = {shape.cluster, 1, 1};
+    }
+    cuda->settle = false;
+    cuda_ok(dev, cudaLaunchKernelEx(&config, kernel, P(args)...), what);
+}
+
+// Runs `statement` with `act_t` as the device's type of activations.
+#define ACT_SWITCH(dev, statement)                                                                 \
+    do {                                                                                           \
+        if (cuda_of(dev)->act == DTYPE_BF16) {                                                     \
+            using act_t = bf16;                                                                    \
+            statement;                                                                             \
+        } else {                                                                                   \
+            using act_t = float;                                                                   \
+            statement;                                                                             \
+        }                                                                                          \
+    } while (0)
+
+__device__ __forceinline__ float to_float(float x)
+{
+    return x;
+}
+__device__ __forceinline__ float to_float(bf16 x)
+{
+    return __bfloat162float(x);
+}
+template <typename T> __device__ __forceinline__ T from_float(float x);
+template <> __device__ __forceinline__ float from_float<float>(float x)
+{
+    return x;
+}
+template <> __device__ __forceinline__ bf16 from_float<bf16>(float x)
+{
+    return __float2bfloat16_rn(x);
+}
+
+static inline unsigned blocks_for(size_t n, unsigned each)
+{
+    return (unsigned)((n + each - 1) / each);
+}
+
+#define X(op) void cuda_##op(struct dev *dev, const struct op##_args *a);
+OPS(X)
+#undef X
+
+// graphs.cu: recorded steps.
+bool cuda_step_begin(struct dev *dev, const struct step_key *key);
+void cuda_step_end(struct dev *dev);
+void cuda_graphs_free(struct cuda_graphs *graphs);
+
+#endif

@@ -1,0 +1,115 @@
+// pack.cuh - eight values of a row at once, as float32: what the kernels that treat rows load and store.
+// Private to kernels/cuda. Pointers are 16-byte aligned.
+#ifndef PACK_CUH
+#define PACK_CUH
+
+#include <cstdint>
+
+#include "ops_cuda.cuh"
+
+enum { PACK = 8 };
+
+struct pack {
+    float v[PACK];
+};
+
+static inline bool pack_aligned(const void *p)
+{
+    return (uintptr_t)p % 16 == 0;
+}
+
+__device__ __forceinline__ pack pack_load(const float *p)
+{
+    const float4 a = ((const float4 *)p)[0], b = ((const float4 *)p)[1];
+    return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+}
+
+template <typename half_t> __device__ __forceinline__ pack pack_widen(const half_t *p)
+{
+    const uint4 raw = *(const uint4 *)p;
+    half_t h[PACK];
+    memcpy(h, &raw, sizeof h);
+    pack x;
+#pragma unroll
+    for (int i = 0; i < PACK; i++)
+        x.v[i] = (float)h[i];
+    return x;
+}
+__device__ __forceinline__ pack pack_load(const bf16 *p)
+{
+    return pack_widen(p);
+}
+__device__ __forceinline__ pack pack_load(const __half *p)
+{
+    return pack_widen(p);
+}
+
+__device__ __forceinline__ void pack_store(float *p, const pack &x)
+{
+    ((float4 *)p)[0] = {x.v[0], x.v[1], x.v[2], x.v[3]};
+    ((float4 *)p)[1] = {x.v[4], x.v[5], x.v[6], x.v[7]};
+}
+__device__ __forceinline__ void pack_store(bf16 *p, const pack &x)
+{
+    __nv_bfloat162 h[PACK / 2];
+#pragma unroll
+    for (int i = 0; i < PACK / 2; i++)
+        h[i] = __floats2bfloat162_rn(x.v[2 * i], x.v[2 * i + 1]);
+    uint4 raw;
+    memcpy(&raw, h, sizeof raw);
+    *(uint4 *)p = raw;
+}
+
+// Loads and stores of one value by the same names, for rows that packs do not fit.
+__device__ __forceinline__ float to_float(__half x)
+{
+    return __half2float(x);
+}
+
+// Sum and largest over the block, in an order that only the block's size decides; `shared` holds 32
+// floats. The barriers order the use of `shared` before, inside and after: it may be used again at once.
+template <bool LARGEST> __device__ __forceinline__ float block_fold(float x, float *shared)
+{
+#pragma unroll
+    for (int lane = 16; lane; lane /= 2) {
+        const float other = __shfl_xor_sync(~0u, x, lane);
+        x = LARGEST ? fmaxf(x, other) : x + other;
+    }
+    __syncthreads(); // whoever read `shared` last time is done
+    if (threadIdx.x % 32 == 0)
+        shared[threadIdx.x / 32] = x;
+    __syncthreads(); // every warp's part is there
+    const unsigned n_warps = (blockDim.x + 31) / 32;
+    x = threadIdx.x % 32 < n_warps ? shared[threadIdx.x % 32] : 0.0f;
+#pragma unroll
+    for (int lane = 16; lane; lane /= 2) {
+        const float other = __shfl_xor_sync(~0u, x, lane);
+        x = LARGEST ? fmaxf(x, other) : x + other;
+    }
+    return x;
+}
+__device__ __forceinline__ float block_sum(float x, float *shared)
+{
+    return block_fold<false>(x, shared);
+}
+__device__ __forceinline__ float block_largest(float x, float *shared) // of numbers >= 0
+{
+    return block_fold<true>(x, shared);
+}
+
+// SiLU; exact to float32's rounding for float activations, to far below bf16's for bf16.
+template <typename act_t> __device__ __forceinline__ float silu(float x)
+{
+    if (sizeof(act_t) == sizeof(float))
+        return x / (1.0f + expf(-x));
+    return __fdividef(x, 1.0f + __expf(-x));
+}
+
+// Whole warps for n items, at most `most` threads.
+static inline unsigned threads_for(int n, int most)
+{
+    const int threads = (n + 31) / 32 * 32;
+    return (unsigned)(threads < most ? threads : most);
+}
+
+#endif
