@@ -28,6 +28,7 @@ static const struct shape SHAPES[] = {
     {DTYPE_F32, 200, 200, 512, 256, 61, false},
     {DTYPE_F32, 205, 200, 1200, 64, 64, false},
     {DTYPE_F32, 128, 128, 64, 768, 7, false},
+    {DTYPE_F32, 530, 530, 40, 96, 256, false},
     {DTYPE_BF16, 1, 0, 1, 1, 1, false},
     {DTYPE_BF16, 1, 0, 384, 1024, 1, false},
     {DTYPE_BF16, 64, 64, 96, 64, 9, false},
@@ -36,12 +37,14 @@ static const struct shape SHAPES[] = {
     {DTYPE_BF16, 9, 0, 130, 1000, 4, false},
     {DTYPE_BF16, 194, 130, 48, 66, 65, false},
     {DTYPE_BF16, 200, 200, 256, 512, 61, false},
+    {DTYPE_BF16, 530, 530, 40, 96, 64, false},
     {DTYPE_INT8, 1, 0, 1, 1, 1, false},
     {DTYPE_INT8, 1, 0, 70, 1000, 1, false},
     {DTYPE_INT8, 65, 33, 64, 384, 8, false},
     {DTYPE_INT8, 7, 0, 31, 129, 3, false},
     {DTYPE_INT8, 6, 3, 20, 4096, 1, true},
     {DTYPE_INT8, 131, 100, 70, 520, 13, false},
+    {DTYPE_INT8, 530, 530, 40, 96, 256, false},
     // perf
     {DTYPE_BF16, 1, 0, 4096, 1024, 1, false},
     {DTYPE_BF16, 1, 0, 32768, 1024, 1, false},
@@ -58,7 +61,7 @@ static const struct shape SHAPES[] = {
     {DTYPE_INT8, 8, 0, 65536, 1024, 1, false},
     {DTYPE_INT8, 512, 512, 4096, 1024, 1, false},
 };
-enum { N = 23, ALL = sizeof SHAPES / sizeof *SHAPES, SHIFT = 1 };
+enum { N = 26, ALL = sizeof SHAPES / sizeof *SHAPES, SHIFT = 1 };
 
 struct bufs {
     struct check_buf *x, *w, *scale, *y;
