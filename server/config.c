@@ -30,6 +30,8 @@ static const struct option OPTIONS[] = {
      "checkpoint directory, Hugging Face cache entry, or 'bundled'"},
     {"model-id", TEXT, AT(model_id), "", 0, 0, NULL,
      "name clients use; default: the directory's name"},
+    {"model-alias", TEXT, AT(model_alias), "", 0, 0, NULL,
+     "other names that requests may use, with commas between them"},
     {"device", TEXT, AT(device), "auto", 0, 0, "auto|cpu", "where the model runs"},
     {"dtype", TEXT, AT(dtype), "bf16", 0, 0, "f32|bf16|int8", "type of the large matrices"},
     {"threads", NUMBER, AT(threads), "0", 0, 1024, NULL, "CPU threads; 0: every core"},

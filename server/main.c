@@ -28,12 +28,15 @@
 #include "qwen35.h"
 #include "tokenizer.h"
 
-enum { EXIT_OPTIONS = 2, EXIT_DEVICE = 3, HEADER_BYTES_MAX = 32 * 1024 };
+enum { EXIT_OPTIONS = 2, EXIT_DEVICE = 3, HEADER_BYTES_MAX = 32 * 1024, ALIASES_MAX = 16 };
 
 struct app {
     struct config_values options;
     struct keys keys;
     char model_dir[PATH_MAX], model_id[256];
+    char alias_names[1024]; // what aliases point into
+    const char *aliases[ALIASES_MAX];
+    int n_aliases;
     struct model_options model_options;
     const struct ops *ops;
     struct dev *dev;
@@ -95,11 +98,35 @@ static void name_by_path(struct app *app, const char *given)
              dashes ? dashes + 2 : "");
 }
 
+// --model-alias: names with commas between them.
+static int read_aliases(struct app *app, struct err *e)
+{
+    char *name = app->alias_names;
+    const int n = snprintf(name, sizeof app->alias_names, "%s", app->options.model_alias);
+    if (n >= (int)sizeof app->alias_names)
+        return err_set(e, ERR_BAD_REQUEST, "--model-alias has %d bytes; give at most %zu", n,
+                       sizeof app->alias_names - 1);
+    for (char *end = name; *name; name = end) {
+        end += strcspn(name, ",");
+        if (end == name || (*end && !end[1]))
+            return err_set(e, ERR_BAD_REQUEST, "--model-alias '%s' has an empty name",
+                           app->options.model_alias);
+        if (app->n_aliases == ALIASES_MAX)
+            return err_set(e, ERR_BAD_REQUEST, "--model-alias has more than %d names", ALIASES_MAX);
+        app->aliases[app->n_aliases++] = name;
+        if (*end)
+            *end++ = '\0';
+    }
+    return 0;
+}
+
 static int choose_model(struct app *app, struct err *e)
 {
     const char *model = app->options.model;
     const bool bundled = !strcmp(model, "bundled");
     char given[PATH_MAX];
+    if (read_aliases(app, e))
+        return -1;
     if (bundled && find_bundled(given, sizeof given, e))
         return -1;
     if (!bundled && snprintf(given, sizeof given, "%s", model) >= (int)sizeof given)
@@ -275,6 +302,8 @@ static int serve(struct app *app, struct err *e)
     const struct config_values *c = &app->options;
     app->api = (struct api_server){
         .model_id = app->model_id,
+        .aliases = app->aliases,
+        .n_aliases = app->n_aliases,
         .created = time(NULL),
         .version = DELTASERVE_VERSION,
         .commit = DELTASERVE_COMMIT,
