@@ -219,10 +219,12 @@ static void print_memory(const struct model *m)
             "  weights, mapped file   %10.1f\n"
             "  KV pages               %10.1f  %d pages of %d tokens, %zu bytes a token\n"
             "  recurrent state        %10.1f  %d sequences, %zu bytes each, whatever the length\n"
-            "  scratch                %10.1f  for steps of %d tokens\n",
+            "  scratch                %10.1f  for steps of %d tokens\n"
+            "  sampling               %10.1f  settings, histories, raw logits; device and host\n",
             (double)p->weights / 0x1p20, (double)p->mapped / 0x1p20, (double)p->kv_pages / 0x1p20,
             p->n_pages, PAGE_TOKENS, p->kv_bytes_per_token, (double)p->state / 0x1p20, p->n_slots,
-            p->state_bytes_per_sequence, (double)p->scratch / 0x1p20, o->batch_tokens);
+            p->state_bytes_per_sequence, (double)p->scratch / 0x1p20, o->batch_tokens,
+            (double)engine_sampler_bytes(m) / 0x1p20);
     log_event(LOG_INFO, "model", "parameters=%lld dtype=%s context_max=%d chunk=%d inverse=%s",
               (long long)p->n_params, dtype_name(o->dtype), o->context_max, o->chunk,
               inverse_name(&o->inverse, inverse, sizeof inverse));
