@@ -1,6 +1,9 @@
 // linear.c - y = x W^T: the choice of a path, the rounding of x, the scales of INT8.
-// Bound by: multiply-adds in the matrix path (rows below t_gemm, oneDNN), the bytes of W in the
-// few-rows path (the rest).
+// Bound by: multiply-adds in the matrix path (rows below t_gemm), the bytes of W in the few-rows path
+// (the rest).
+//
+// The matrix path is oneDNN's with AVX-512 (linear_dnnl.c; BF16 and INT8 only where the processor has
+// products for them), our own with AVX2 (linear_matrix_avx2.c), and the few-rows path without either.
 //
 // Row independence: a row's sums are in one order per path (linear.h), so its bits depend on the path
 // only. INT8 sums are exact, so there both paths give equal bits.
