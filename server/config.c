@@ -31,6 +31,8 @@ static const struct option OPTIONS[] = {
      "published shape with made-up weights, to measure a node)"},
     {"model-id", TEXT, AT(model_id), "", 0, 0, NULL,
      "name clients use; default: the directory's name"},
+    {"model-alias", TEXT, AT(model_alias), "", 0, 0, NULL,
+     "other names that requests may use, with commas between them"},
     {"device", TEXT, AT(device), "auto", 0, 0, "auto|cpu|cuda",
      "where the model runs; auto: a GPU if there is one and this build knows it"},
     {"device-index", NUMBER, AT(device_index), "0", 0, 255, NULL, "which GPU"},

@@ -30,12 +30,15 @@
 #include "qwen35.h"
 #include "tokenizer.h"
 
-enum { EXIT_OPTIONS = 2, EXIT_DEVICE = 3, HEADER_BYTES_MAX = 32 * 1024 };
+enum { EXIT_OPTIONS = 2, EXIT_DEVICE = 3, HEADER_BYTES_MAX = 32 * 1024, ALIASES_MAX = 16 };
 
 struct app {
     struct config_values options;
     struct keys keys;
     char model_dir[PATH_MAX], model_id[256], data_dir[PATH_MAX], device_what[256];
+    char alias_names[1024]; // what aliases point into
+    const char *aliases[ALIASES_MAX];
+    int n_aliases;
     struct model_options model_options;
     const struct ops *ops;
     struct dev *dev;
@@ -99,11 +102,35 @@ static void name_by_path(struct app *app, const char *given)
              dashes ? dashes + 2 : "");
 }
 
+// --model-alias: names with commas between them.
+static int read_aliases(struct app *app, struct err *e)
+{
+    char *name = app->alias_names;
+    const int n = snprintf(name, sizeof app->alias_names, "%s", app->options.model_alias);
+    if (n >= (int)sizeof app->alias_names)
+        return err_set(e, ERR_BAD_REQUEST, "--model-alias has %d bytes; give at most %zu", n,
+                       sizeof app->alias_names - 1);
+    for (char *end = name; *name; name = end) {
+        end += strcspn(name, ",");
+        if (end == name || (*end && !end[1]))
+            return err_set(e, ERR_BAD_REQUEST, "--model-alias '%s' has an empty name",
+                           app->options.model_alias);
+        if (app->n_aliases == ALIASES_MAX)
+            return err_set(e, ERR_BAD_REQUEST, "--model-alias has more than %d names", ALIASES_MAX);
+        app->aliases[app->n_aliases++] = name;
+        if (*end)
+            *end++ = '\0';
+    }
+    return 0;
+}
+
 static int choose_model(struct app *app, struct err *e)
 {
     const char *model = app->options.model;
     const bool bundled = !strcmp(model, "bundled");
     char given[PATH_MAX];
+    if (read_aliases(app, e))
+        return -1;
     if (bundled && find_bundled(given, sizeof given, e))
         return -1;
     if (!bundled && snprintf(given, sizeof given, "%s", model) >= (int)sizeof given)
@@ -230,10 +257,12 @@ static void print_memory(const struct model *m)
             "  weights, mapped file   %10.1f\n"
             "  KV pages               %10.1f  %d pages of %d tokens, %zu bytes a token\n"
             "  recurrent state        %10.1f  %d sequences, %zu bytes each, whatever the length\n"
-            "  scratch                %10.1f  for steps of %d tokens\n",
+            "  scratch                %10.1f  for steps of %d tokens\n"
+            "  sampling               %10.1f  settings, histories, raw logits; device and host\n",
             (double)p->weights / 0x1p20, (double)p->mapped / 0x1p20, (double)p->kv_pages / 0x1p20,
             p->n_pages, PAGE_TOKENS, p->kv_bytes_per_token, (double)p->state / 0x1p20, p->n_slots,
-            p->state_bytes_per_sequence, (double)p->scratch / 0x1p20, o->batch_tokens);
+            p->state_bytes_per_sequence, (double)p->scratch / 0x1p20, o->batch_tokens,
+            (double)engine_sampler_bytes(m) / 0x1p20);
     log_event(LOG_INFO, "model", "parameters=%lld dtype=%s context_max=%d chunk=%d inverse=%s",
               (long long)p->n_params, dtype_name(o->dtype), o->context_max, o->chunk,
               inverse_name(&o->inverse, inverse, sizeof inverse));
@@ -385,6 +414,8 @@ static int serve(struct app *app, struct err *e)
         return -1;
     app->api = (struct api_server){
         .model_id = app->model_id,
+        .aliases = app->aliases,
+        .n_aliases = app->n_aliases,
         .created = time(NULL),
         .version = DELTASERVE_VERSION,
         .commit = DELTASERVE_COMMIT,

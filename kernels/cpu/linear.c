@@ -1,6 +1,9 @@
 // linear.c - y = x W^T: the choice of a path, the rounding of x, the scales of INT8.
-// Bound by: multiply-adds in the matrix path (rows below t_gemm, oneDNN), the bytes of W in the
-// few-rows path (the rest).
+// Bound by: multiply-adds in the matrix path (rows below t_gemm), the bytes of W in the few-rows path
+// (the rest).
+//
+// The matrix path is oneDNN's with AVX-512 (linear_dnnl.c; BF16 and INT8 only where the processor has
+// products for them), our own with AVX2 (linear_matrix_avx2.c), and the few-rows path without either.
 //
 // Row independence: a row's sums are in one order per path (linear.h), so its bits depend on the path
 // only. INT8 sums are exact, so there both paths give equal bits.
@@ -81,29 +84,30 @@ static bool round_x(struct dev *dev, const struct linear_args *a, struct product
     return true;
 }
 
+// The matrix path by oneDNN multiplies tiles of these many rows, the largest that fit first (a call
+// copies the weights once, so large ones are faster); what is less than the smallest is padded with
+// zeros. Its AVX-512 kernels give a row the same bits in each (tests/kernels/linear.c cuts the same rows
+// differently), so a row's sums do not depend on how many rows a step holds.
 static int tile_for(int rows)
 {
-    int tile = LINEAR_TILE;
-    while (tile > rows && tile > LINEAR_TILE_MIN)
-        tile /= 4;
-    return tile;
+    return rows >= 512 ? 512 : rows >= 256 ? 256 : rows >= 64 ? 64 : 16;
 }
 
-// y = sums * scales, in place: int32 becomes float32 in the same four bytes.
-static void apply_scales(const struct cpu *cpu, float *y, const float *x_scale,
-                         const struct weight *w, int rows)
+// y = sums * scales, in place.
+struct scaling {
+    float *y;
+    const float *x_scale;
+    const struct weight *w;
+    int rows;
+};
+
+static void scale_rows(void *ud, int i, int worker)
 {
-    const int threads = cpu->threads, n = w->rows;
-    (void)threads; // without OpenMP
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int r = 0; r < rows; r++) {
-        float *row = y + (size_t)r * (size_t)n;
-        for (int j = 0; j < n; j++) {
-            int32_t sum;
-            memcpy(&sum, &row[j], sizeof sum);
-            row[j] = (float)sum * (x_scale[r] * w->scale[j]);
-        }
-    }
+    (void)worker;
+    const struct scaling *s = ud;
+    const int n = s->w->rows;
+    for (int r = i * ROUND_ROWS; r < s->rows && r < (i + 1) * ROUND_ROWS; r++)
+        linear_scale_avx512(s->y + (size_t)r * (size_t)n, n, s->x_scale[r], s->w->scale);
 }
 
 // One tile of rows, at most what is left of the matrix path's; fewer rows than the smallest tile go
@@ -130,7 +134,8 @@ static int do_tile(struct dev *dev, const struct product *p, int row)
         memcpy(y, padded + x_bytes, (size_t)rows * n * sizeof *y);
     }
     if (p->scale)
-        apply_scales(cpu_of(dev), y, p->scale + row, p->w, rows);
+        cpu_share(cpu_of(dev), divide_up(rows, ROUND_ROWS), scale_rows,
+                  &(struct scaling){.y = y, .x_scale = p->scale + row, .w = p->w, .rows = rows});
     return rows;
 }
 

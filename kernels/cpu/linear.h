@@ -7,12 +7,6 @@
 // Weight rows that a thread does at a time.
 enum { LINEAR_STRIP = 64 };
 
-// The matrix path by oneDNN multiplies tiles of these many rows, the largest that fit first; what is
-// less than the smallest is padded with zeros. Its AVX-512 kernels give a row the same bits in each
-// (tests/kernels/linear.c cuts the same rows differently), so a row's sums do not depend on how many
-// rows a step holds.
-enum { LINEAR_TILE = 256, LINEAR_TILE_MIN = 16 };
-
 // x [rows, k] for the few-rows path, in the form its kernels read: float32, bf16, or int8 with
 // scales. Every y[row][col] is one sum in the order of k, whatever `rows` is.
 struct linear_rows {
@@ -34,6 +28,9 @@ void linear_rows_avx512bf16(const struct linear_rows *r); // BF16 by vdpbf16ps
 // primitive of its AVX-512 kind for the shape: linear_matrix does the work. A failure while running is
 // kept for sync().
 bool linear_tile(struct dev *dev, void *y, const void *x, const struct weight *w, int tile);
+
+// y [n] int32 sums of a row to float32 in the same bytes: sum * (x_scale * w_scale[j]).
+void linear_scale_avx512(float *y, int n, float x_scale, const float *w_scale);
 
 // The matrix path of our own, where oneDNN's will not do: its float32 product for AVX2 adds a row's
 // values in another order when the row stands elsewhere in the tile, its int8 product saturates there,

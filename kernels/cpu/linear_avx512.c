@@ -94,6 +94,19 @@ struct tile {
     bool ahead;    // fetch the next tile's weight rows
 };
 
+// One row of x: the weights NEAR bytes further along each row are fetched, at the end of a row those at
+// the next tile's beginning, because the processor's own prefetching stops at every row's end. On AVX2
+// this took bf16 from 62 to 82 % of the rate of reading (linear_avx2.c).
+enum { NEAR = 256 };
+
+INLINE void fetch_line(const struct tile *t, const uint8_t *w, size_t at)
+{
+    const size_t turn = at + NEAR < t->stride ? 0 : (size_t)(t->cols - 1) * t->stride;
+    UNROLL
+    for (int c = 0; c < t->cols; c++)
+        _mm_prefetch((const char *)w + turn + (size_t)c * t->stride + NEAR, _MM_HINT_T0);
+}
+
 INLINE void store(const struct linear_rows *g, enum kernel kernel, const struct tile *t,
                   __m512i sums)
 {
@@ -155,8 +168,11 @@ INLINE void block(const struct linear_rows *g, enum kernel kernel, const struct 
     for (int i = 0; i < SUMS; i++)
         s.sum[i] = s.shift[i] = _mm512_setzero_si512();
     size_t i = 0;
-    for (; i + step <= k; i += step)
+    for (; i + step <= k; i += step) {
+        if (t->rows == 1 && t->cols == SUMS)
+            fetch_line(t, w + i * size, i * size);
         advance(kernel, &s, x + i * size, w + i * size, t, 64);
+    }
     if (i < k)
         advance(kernel, &s, x + i * size, w + i * size, t, k - i);
     if (kernel == DOT_INT8) {
@@ -205,4 +221,15 @@ void linear_rows_avx512(const struct linear_rows *g)
 void linear_rows_avx512bf16(const struct linear_rows *g)
 {
     all(g, DOT_BF16);
+}
+
+void linear_scale_avx512(float *y, int n, float x_scale, const float *w_scale)
+{
+    const __m512 scale = _mm512_set1_ps(x_scale);
+    for (int j = 0; j < n; j += 16) {
+        const __mmask16 mask = n - j < 16 ? (__mmask16)((1u << (n - j)) - 1) : 0xffff;
+        const __m512 sums = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(mask, y + j));
+        const __m512 scales = _mm512_mul_ps(scale, _mm512_maskz_loadu_ps(mask, w_scale + j));
+        _mm512_mask_storeu_ps(y + j, mask, _mm512_mul_ps(sums, scales));
+    }
 }

@@ -1,7 +1,8 @@
 // linear_dnnl.c - the matrix path by oneDNN: one matmul primitive a shape, made when first met.
 // Weights stay as they are in the file, row-major [n, k], which oneDNN reads as a transposed [k, n] and
-// copies once a call; packing them beforehand would save that and double the memory.
-// Measured, 512 rows x 4096 x 1024, one core, whole operation: bf16 204 GFLOP/s (one oneDNN call of 256
+// copies once a call; packing them beforehand would save that and double the memory. Only its AVX-512
+// kernels are used: the older ones do not add every row alike (linear_matrix_avx2.c is for the rest).
+// Measured, tiles of 256, 512 rows x 4096 x 1024, one core, whole operation: bf16 204 GFLOP/s (one oneDNN call of 256
 // rows: 205; packed: 220 to 232), f32 108 (101 to 115), int8 350 (388). AMD EPYC (Zen 4), 2026-11-23,
 // thread time on a shared machine.
 #include <dnnl.h>
@@ -10,7 +11,7 @@
 
 #include "linear.h"
 
-enum { SHAPES_MAX = 128 }; // a model has about ten, each in three tiles
+enum { SHAPES_MAX = 128 }; // a model has about ten, each in four tiles
 
 struct shape {
     enum dtype type;

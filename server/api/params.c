@@ -260,7 +260,9 @@ int params_set_max_tokens(const struct api_model *m, struct inputs *in, int i,
 int params_encode(const struct api_model *m, const char *text, size_t n, const char *path,
                   struct ids *out, struct err *e)
 {
-    // Past the context, ids are still counted for the error's text, but not for ever.
+    // Past the context, ids are still counted for the error's text, but not for ever. This runs on the
+    // loop thread: 5 ms for 32,768 tokens, 40 ms for 262,144, 60 to 75 ms to refuse 16 MB (one core of an
+    // AMD EPYC, 2026-11-24), less than handing it to another thread would be worth.
     enum { COUNT_FACTOR = 4 };
     if (!m->tokenizer)
         return err_field(e, ERR_BAD_REQUEST, path,

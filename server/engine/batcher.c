@@ -83,6 +83,22 @@ static void find_end_ids(struct batcher *b)
     }
 }
 
+// n_tokens: ids >= n_tokens have no token.
+static struct sampler_limits sampler_limits(const struct model *m, int n_tokens)
+{
+    return (struct sampler_limits){.rows_max = model_options(m)->batch_rows,
+                                   .sampled_max = model_memory(m)->n_slots,
+                                   .vocab = model_config(m)->vocab_size,
+                                   .n_tokens = n_tokens,
+                                   .history_max = (size_t)model_memory(m)->n_pages * PAGE_TOKENS};
+}
+
+size_t batcher_sampler_bytes(const struct model *m)
+{
+    const struct sampler_limits limits = sampler_limits(m, model_config(m)->vocab_size);
+    return sampler_bytes(&limits);
+}
+
 struct batcher *batcher_create(const struct batcher_parts *parts, struct err *e)
 {
     const struct model_options *o = model_options(parts->model);
@@ -113,11 +129,7 @@ struct batcher *batcher_create(const struct batcher_parts *parts, struct err *e)
         b->n_tokens = tokenizer_count(parts->tokenizer);
     find_end_ids(b);
     alloc_step(b);
-    const struct sampler_limits sampler = {.rows_max = limits.rows,
-                                           .sampled_max = b->n_max,
-                                           .vocab = config->vocab_size,
-                                           .n_tokens = b->n_tokens,
-                                           .history_max = (size_t)pool_tokens};
+    const struct sampler_limits sampler = sampler_limits(parts->model, b->n_tokens);
     b->sampler = sampler_create(parts->ops, parts->dev, &sampler, e);
     if (!b->sampler) {
         batcher_destroy(b);

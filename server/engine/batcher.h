@@ -28,6 +28,9 @@ struct batcher_parts { // all borrowed
 struct batcher *batcher_create(const struct batcher_parts *parts, struct err *e) MUST_USE;
 void batcher_destroy(struct batcher *b); // no gen may be running; NULL is fine
 
+// What the sampler of a batcher over m takes beside the model's own memory. Any thread.
+size_t batcher_sampler_bytes(const struct model *m);
+
 // Could these params ever run? ERR_CONTEXT_LENGTH and ERR_BAD_REQUEST as gen_submit says. Looks at
 // what never changes only. Any thread.
 int batcher_check(const struct batcher *b, const struct gen_params *p, struct err *e) MUST_USE;

@@ -396,6 +396,11 @@ const struct config *engine_config(const struct engine *en)
     return model_config(en->model);
 }
 
+size_t engine_sampler_bytes(const struct model *m)
+{
+    return batcher_sampler_bytes(m);
+}
+
 const struct model_memory *engine_memory(const struct engine *en)
 {
     return model_memory(en->model);

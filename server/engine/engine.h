@@ -25,6 +25,10 @@ struct engine *engine_create(struct model *m_take, const struct ops *ops, struct
                              const struct tokenizer *tk, const struct engine_options *o,
                              struct err *e) MUST_USE;
 
+// What an engine over m takes beside the model's own memory, device and host: settings, history and raw
+// logits of the sampler. For the memory plan.
+size_t engine_sampler_bytes(const struct model *m);
+
 // No new gens from now on (ERR_SHUTTING_DOWN); those taken go on. Any thread.
 void engine_drain(struct engine *en);
 bool engine_idle(struct engine *en); // nothing waits or runs. Any thread.

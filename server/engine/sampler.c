@@ -68,6 +68,22 @@ static void list_mirrors(struct sampler *s, struct mirror_size list[N_MIRRORS])
     memcpy(list, all, sizeof all);
 }
 
+static size_t saved_bytes(const struct sampler_limits *limits)
+{
+    return (size_t)limits->sampled_max * (size_t)limits->vocab * sizeof(float);
+}
+
+size_t sampler_bytes(const struct sampler_limits *limits)
+{
+    struct sampler s = {.limits = *limits};
+    struct mirror_size list[N_MIRRORS];
+    list_mirrors(&s, list);
+    size_t bytes = saved_bytes(limits);
+    for (int i = 0; i < N_MIRRORS; i++)
+        bytes += 2 * list[i].n * list[i].size; // device and host
+    return bytes;
+}
+
 // The largest calls there can be, so that the backend takes its scratch now. The sampler's own raw rows
 // stand for logits.
 static void run_largest(struct sampler *s)
@@ -120,7 +136,7 @@ struct sampler *sampler_create(const struct ops *ops, struct dev *dev,
         sampler_destroy(s);
         return NULL;
     }
-    size_t saved = (size_t)limits->sampled_max * (size_t)limits->vocab * sizeof *s->saved;
+    size_t saved = saved_bytes(limits);
     s->saved = ops->alloc(dev, saved);
     if (s->saved && ops->warm_up)
         run_largest(s);

@@ -35,6 +35,9 @@ struct sampler_step {
 
 struct sampler;
 
+// Host and device memory that a sampler takes.
+size_t sampler_bytes(const struct sampler_limits *limits);
+
 // ERR_TOO_LARGE when device memory is out.
 struct sampler *sampler_create(const struct ops *ops, struct dev *dev,
                                const struct sampler_limits *limits, struct err *e) MUST_USE;

@@ -2,6 +2,8 @@
 #ifndef MACHINE_H
 #define MACHINE_H
 
+#include <stddef.h>
+
 struct machine {
     int threads;
     double bytes_per_s;  // reading memory, all threads together
@@ -11,5 +13,10 @@ struct machine {
 
 // Takes about a second. threads 0: every core.
 struct machine machine_measure(int threads);
+
+// Bytes a second that `threads` threads read of `bytes` at data, once. One thread: of its own time, so
+// that what else the machine does hardly shows (clock.h has wall time only).
+double machine_read(const void *data, size_t bytes, int threads);
+double machine_seconds(int threads); // the clock of that: of this thread for one, else wall time
 
 #endif

@@ -1,8 +1,9 @@
 // model_check.c - the model room's runner.
 //   model_check check          against transformers, row by row, type by type; the exit status tells
 //   model_check perf            tokens a second and where the time goes
+//   model_check decode          one sequence decoded beside reading memory alone
 //   model_check inverse         what each way of inverting I + A does to the answers
-// Options: --device cpu|cuda; of check --quick yes, a subset for sanitizers; of the last two --model DIR (models/bundled) or dummy:SIZE,
+// Options: --device cpu|cuda; of check --quick yes, a subset for sanitizers; of the last three --model DIR (models/bundled) or dummy:SIZE,
 // --dtype f32|bf16|int8 (bf16), --threads N; of inverse: --recall N prompts of each length (4).
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ static int mode_check(void)
 
 static int usage(void)
 {
-    printf("usage: model_check check|perf|inverse [--device cpu|cuda] [--model DIR]\n"
+    printf("usage: model_check check|perf|decode|inverse [--device cpu|cuda] [--model DIR]\n"
            "                   [--dtype f32|bf16|int8] [--threads N] [--recall N]\n");
     return 2;
 }
@@ -82,6 +83,8 @@ int main(int argc, char **argv)
         return mode_check();
     if (argc > 1 && !strcmp(argv[1], "perf"))
         return mode_perf(&o);
+    if (argc > 1 && !strcmp(argv[1], "decode"))
+        return mode_decode(&o);
     if (argc > 1 && !strcmp(argv[1], "inverse"))
         return mode_inverse(&o);
     return usage();

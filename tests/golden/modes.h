@@ -14,6 +14,9 @@ struct mode_options {
 // perf.c: tokens a second by context length, the split by operation, floors. 0 or the exit status.
 int mode_perf(const struct mode_options *o);
 
+// decode_rate.c: decode of one sequence beside reading memory alone. 0 or the exit status.
+int mode_decode(const struct mode_options *o);
+
 // inverse_table.c: what each way of inverting does to held-out loss and to recall. 0 or the exit status.
 int mode_inverse(const struct mode_options *o);
 

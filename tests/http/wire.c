@@ -25,6 +25,8 @@ static void start(void)
                                           "65536",
                                           "--threads",
                                           "1",
+                                          "--model-alias",
+                                          "gpt-x,org/other",
                                           NULL};
     cr_assert(server_start(&server, OPTIONS));
 }
@@ -205,6 +207,10 @@ Test(wire, paths_and_methods)
     client_once(&a, server.port, "GET", "/v1/models", "X-Request-Id: mine-1\r\n", NULL);
     cr_expect(a.status == 200);
     cr_expect(answer_header_is(&a, "x-request-id", "mine-1"));
+    cr_expect(answer_has(&a, "\"gpt-x\"") && answer_has(&a, "\"org/other\""), "%s", a.body.data);
+    client_once(&a, server.port, "POST", "/v1/completions", "",
+                "{\"prompt\":[1],\"model\":\"org/other\",\"max_tokens\":1}");
+    cr_expect(a.status == 200);
     answer_fini(&a);
 }
 
@@ -274,4 +280,14 @@ Test(keys, refuses_to_be_open)
     static const char *const OPTIONS[] = {"--host", "0.0.0.0", NULL};
     cr_assert(!server_listen(&server, OPTIONS));
     cr_assert(server_log_has(&server, "--api-key-file"));
+}
+
+Test(aliases, empty_names)
+{
+    static const char *const LISTS[] = {",", "a,", ",a", "a,,b"};
+    for (size_t i = 0; i < sizeof LISTS / sizeof *LISTS; i++) {
+        const char *const options[] = {"--model-alias", LISTS[i], NULL};
+        cr_assert(!server_listen(&server, options), "%s", LISTS[i]);
+        cr_assert(server_log_has(&server, "has an empty name"), "%s", LISTS[i]);
+    }
 }

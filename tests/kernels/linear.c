@@ -54,6 +54,9 @@ static const struct shape SHAPES[] = {
     {DTYPE_F32, 128, 128, 64, 768, 7, false, false},
     {DTYPE_BF16, 200, 200, 256, 512, 61, false, false},
     {DTYPE_INT8, 131, 100, 70, 520, 13, false, false},
+    {DTYPE_F32, 530, 530, 40, 96, 256, false, false},
+    {DTYPE_BF16, 530, 530, 40, 96, 64, false, false},
+    {DTYPE_INT8, 530, 530, 40, 96, 256, false, false},
     // perf
     {DTYPE_BF16, 1, 0, 4096, 1024, 1, false, true},
     {DTYPE_BF16, 1, 0, 32768, 1024, 1, false, true},
@@ -70,7 +73,7 @@ static const struct shape SHAPES[] = {
     {DTYPE_INT8, 8, 0, 65536, 1024, 1, false, true},
     {DTYPE_INT8, 512, 512, 4096, 1024, 1, false, true},
 };
-enum { N = 34, ALL = sizeof SHAPES / sizeof *SHAPES };
+enum { N = 37, ALL = sizeof SHAPES / sizeof *SHAPES };
 
 // Where W begins in its buffer.
 static size_t shift(const struct shape *s)

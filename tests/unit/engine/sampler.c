@@ -18,6 +18,7 @@ static struct {
     int bias_ids[8], history[HISTORY_MAX], ids[ROWS_MAX];
     float bias[8], logits[ROWS_MAX * VOCAB];
     bool fail, no_memory;
+    size_t bytes;
 } seen;
 
 static void *fake_alloc(struct dev *dev, size_t bytes)
@@ -26,6 +27,7 @@ static void *fake_alloc(struct dev *dev, size_t bytes)
     if (seen.no_memory && seen.allocs == 3)
         return NULL;
     seen.allocs++;
+    seen.bytes += bytes;
     return calloc(1, bytes);
 }
 
@@ -249,4 +251,13 @@ Test(sampler, memory_that_is_out_is_told_and_given_back)
     cr_assert(eq(ptr, sampler_create(&FAKE, NULL, &LIMITS, &e), NULL));
     cr_assert(eq(int, (int)e.code, ERR_TOO_LARGE));
     cr_assert(eq(int, seen.allocs, 0));
+}
+
+// Everything but the raw logits is there twice, on the device and on the host.
+Test(sampler, its_memory_is_what_the_plan_says)
+{
+    struct sampler *s = create();
+    const size_t raw = (size_t)LIMITS.sampled_max * VOCAB * sizeof(float);
+    cr_assert(eq(sz, sampler_bytes(&LIMITS), 2 * (seen.bytes - raw) + raw));
+    sampler_destroy(s);
 }
