@@ -31,11 +31,14 @@ struct shared {
     uint64_t full[WARPS][SLOTS];
 };
 
-// What a run hands to the second kernel.
-struct partial {
-    float most[HEADS], total[HEADS];
-    float o[HEADS][DIM];
-};
+// What a run hands to the second kernel, a head: DIM sums, the largest score, the total.
+constexpr int PARTIAL = DIM + 4, MOST = DIM, TOTAL = DIM + 1; // floats, a multiple of 16 bytes
+
+__host__ __device__ inline int part_heads(const struct attention_args &a)
+{
+    const int group = a.heads / a.kv_heads;
+    return group < HEADS ? group : HEADS;
+}
 
 __host__ __device__ inline int run_pages(int pages)
 {
@@ -253,7 +256,7 @@ __device__ void finish(const struct attention_args &a, size_t row, int dim, floa
 
 __global__ __launch_bounds__(WARPS * 32,
                              2) void decode(const __grid_constant__ struct attention_job job,
-                                            struct partial *partials)
+                                            float *partials)
 {
     extern __shared__ unsigned char memory[];
     struct shared &sh = *(struct shared *)(((uintptr_t)memory + 127) & ~(uintptr_t)127);
@@ -274,9 +277,9 @@ __global__ __launch_bounds__(WARPS * 32,
     load_q(q, job.a, w);
     walk(sh, sums, job.a, w, q);
     exchange(sh, sums);
-    struct partial *out =
-        partials + ((size_t)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+    const size_t block = ((size_t)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     for (int h = 0; h < w.heads; h++) {
+        float *out = partials + (block * part_heads(job.a) + h) * PARTIAL;
         float most = sh.most[0][h], total = 0;
         for (int i = 1; i < WARPS; i++)
             most = fmaxf(most, sh.most[i][h]);
@@ -289,11 +292,11 @@ __global__ __launch_bounds__(WARPS * 32,
             if (w.per >= w.pages)
                 finish(job.a, w.row0 + h, dim, o / total);
             else
-                out->o[h][dim] = o;
+                out[dim] = o;
         }
         if (threadIdx.x == 0) {
-            out->most[h] = most;
-            out->total[h] = total;
+            out[MOST] = most;
+            out[TOTAL] = total;
         }
     }
 }
@@ -301,7 +304,7 @@ __global__ __launch_bounds__(WARPS * 32,
 // One query head of one token: its runs' sums, each scaled to the largest score, in their order inside
 // four quarters, and the quarters in theirs.
 __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct attention_job job,
-                                               const struct partial *partials, int runs_max)
+                                               const float *partials, int runs_max)
 {
     constexpr int QUARTERS = 4, EACH = RUNS_MAX / QUARTERS;
     __shared__ float scales[RUNS_MAX], totals[2];
@@ -314,18 +317,20 @@ __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct at
     if (!find_work(&w, job, 0, part, blockIdx.y) || w.per >= w.pages)
         return;
     const int runs = (w.pages + w.per - 1) / w.per;
-    partials += ((size_t)blockIdx.y * job.a.kv_heads * parts + part) * runs_max;
+    const size_t next = (size_t)part_heads(job.a) * PARTIAL; // to the same head of the next run
+    partials +=
+        ((size_t)blockIdx.y * job.a.kv_heads * parts + part) * runs_max * next + h * PARTIAL;
     if (threadIdx.x < 32) {
         const int lane = threadIdx.x;
-        const float a = lane < runs ? partials[lane].most[h] : -INFINITY;
-        const float b = lane + 32 < runs ? partials[lane + 32].most[h] : -INFINITY;
+        const float a = lane < runs ? partials[lane * next + MOST] : -INFINITY;
+        const float b = lane + 32 < runs ? partials[(lane + 32) * next + MOST] : -INFINITY;
         float most = fmaxf(a, b);
         for (int d = 16; d > 0; d /= 2)
             most = fmaxf(most, __shfl_xor_sync(~0u, most, d));
         scales[lane] = lane < runs ? ex2_approx(a - most) : 0;
         scales[lane + 32] = lane + 32 < runs ? ex2_approx(b - most) : 0;
-        float total = lane < runs ? scales[lane] * partials[lane].total[h] : 0;
-        total += lane + 32 < runs ? scales[lane + 32] * partials[lane + 32].total[h] : 0;
+        float total = lane < runs ? scales[lane] * partials[lane * next + TOTAL] : 0;
+        total += lane + 32 < runs ? scales[lane + 32] * partials[(lane + 32) * next + TOTAL] : 0;
         for (int d = 16; d > 0; d /= 2)
             total += __shfl_xor_sync(~0u, total, d);
         totals[0] = total;
@@ -337,7 +342,7 @@ __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct at
     for (int i = 0; i < EACH; i++) {
         const int run = quarter * EACH + i;
         if (run < runs) {
-            const float4 x = ((const float4 *)partials[run].o[h])[at];
+            const float4 x = ((const float4 *)(partials + run * next))[at];
             o.x += scales[run] * x.x;
             o.y += scales[run] * x.y;
             o.z += scales[run] * x.z;
@@ -362,8 +367,9 @@ void attention_decode(struct dev *dev, const struct attention_job *job)
     const int runs =
         (a->batch.pages_max + run_pages(a->batch.pages_max) - 1) / run_pages(a->batch.pages_max);
     const int runs_max = a->batch.pages_max <= RUNS_MAX * RUN_PAGES_MIN ? runs : RUNS_MAX;
-    struct partial *partials = (struct partial *)cuda_scratch(
-        dev, CUDA_SLOT_ATTENTION, (size_t)job->tiles * parts * runs_max * sizeof(struct partial));
+    float *partials = (float *)cuda_scratch(dev, CUDA_SLOT_ATTENTION,
+                                            (size_t)job->tiles * parts * runs_max * part_heads(*a) *
+                                                PARTIAL * sizeof(float));
     if (!partials ||
         !cuda_ok(dev,
                  cudaFuncSetAttribute(decode, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES),
@@ -382,7 +388,6 @@ void attention_decode(struct dev *dev, const struct attention_job *job)
     config.stream = cuda_of(dev)->stream;
     config.attrs = &early;
     config.numAttrs = 1;
-    cuda_ok(dev,
-            cudaLaunchKernelEx(&config, combine, *job, (const struct partial *)partials, runs_max),
+    cuda_ok(dev, cudaLaunchKernelEx(&config, combine, *job, (const float *)partials, runs_max),
             "attention, combine");
 }

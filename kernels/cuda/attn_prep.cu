@@ -1,7 +1,7 @@
 // attn_prep.cu - what stands between the projections and the scores of a full-attention layer.
 // Computes, per token and head: zero-centred norm of q and k, rotation of the first `rot` values (pairs
 // i, i + rot/2), and the token's K and V into its page (kv_pages.h). Source: Qwen3_5Attention.
-// Bound by: memory. A warp takes one head of one token.
+// Bound by: memory. A warp takes one head of four tokens.
 #include <math.h>
 
 #include "kv_pages.h"
@@ -11,6 +11,7 @@ namespace
 {
 
 constexpr int WARPS = 8, DIM_MAX = 256, EACH = DIM_MAX / 32; // values a lane holds
+constexpr int TOKENS = 4;                                    // of a block
 
 // Rounded on the host as the reference forms them: inverse frequency first, then the product.
 struct frequencies {
@@ -99,50 +100,72 @@ __device__ void norm_rotate(float (&x)[EACH], const float *w, const struct attn_
         else if (i < a.rot)
             x[j] = x[j] * turn[i - half].x + row[i - half] * turn[i - half].y;
     }
+    __syncwarp(); // all have read the row before the next token's is written
 }
+
+// Where a token stands: its position, and its page.
+struct place {
+    int position, page;
+};
 
 template <typename act_t, typename kv_t>
 __global__ __launch_bounds__(WARPS *
                              32) void prepare(const __grid_constant__ struct attn_prep_args a,
                                               const __grid_constant__ struct frequencies f)
 {
-    __shared__ float2 turn[DIM_MAX / 2];
+    __shared__ struct place places[TOKENS];
+    __shared__ float2 turns[TOKENS][DIM_MAX / 2];
     __shared__ float rows[WARPS][DIM_MAX];
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = blockIdx.x, n = a.head_dim;
-    struct span_tile tile;
-    // Tiles of one row: their numbers run backwards inside a span, so the u-th is not row u; any
-    // one-to-one map does.
-    if (!span_tile_find(&tile, a.batch, 0, t, 1, 1))
-        return;
-    const int token = tile.span.t0 + tile.row0, position = tile.span.pos0 + tile.row0;
-    for (int i = threadIdx.x; i < a.rot / 2; i += blockDim.x)
-        turn[i] = cos_sin((float)position * f.f[i]);
-    __syncthreads(); // the angles are there
-    const int item = blockIdx.y * WARPS + warp;
-    float x[EACH];
-    if (item < a.heads) {
-        const size_t row = (size_t)token * a.heads + item;
-        load_row(x, (const act_t *)a.qg + row * 2 * n, n, lane);
-        norm_rotate(x, a.q_norm, a, turn, rows[warp]);
-        store_row((act_t *)a.q + row * n, x, n, lane);
-        return;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n = a.head_dim;
+    const int item = blockIdx.y * WARPS + warp, first = blockIdx.x * TOKENS;
+    const int tokens = min(TOKENS, a.batch.t - first);
+    const int kind = item < a.heads ? 0 : 1 + (item - a.heads) / a.kv_heads; // q, k, v, nothing
+    const int head = kind ? (item - a.heads) % a.kv_heads : item;
+    float x[TOKENS][EACH]; // asked for first, so that the way to the angles is paid for once
+#pragma unroll
+    for (int i = 0; i < TOKENS; i++) {
+        const size_t token = first + i;
+        if (i < tokens && kind == 0)
+            load_row(x[i], (const act_t *)a.qg + (token * a.heads + head) * 2 * n, n, lane);
+        else if (i < tokens && kind < 3)
+            load_row(x[i], (const act_t *)(kind == 1 ? a.k : a.v) + (token * a.kv_heads + head) * n,
+                     n, lane);
     }
-    const int head = (item - a.heads) % a.kv_heads, is_v = (item - a.heads) / a.kv_heads;
-    if (is_v > 1)
+    if (warp < tokens) {
+        const struct span_row r = span_row_find(a.batch, first + warp);
+        const int *pages = a.batch.pages + (size_t)r.index * a.batch.pages_max;
+        if (lane == 0)
+            places[warp] = {r.position, pages[r.position / PAGE_TOKENS]};
+    }
+    __syncthreads(); // positions are there
+    for (int i = threadIdx.x; i < tokens * (a.rot / 2); i += blockDim.x) {
+        const int pair = i % (a.rot / 2), token = i / (a.rot / 2);
+        turns[token][pair] = cos_sin((float)places[token].position * f.f[pair]);
+    }
+    __syncthreads(); // angles are there
+    if (kind >= 3)
         return;
-    const int page = a.batch.pages[(size_t)tile.index * a.batch.pages_max + position / PAGE_TOKENS];
-    const size_t block = ((size_t)page * a.kv_heads + head) * PAGE_TOKENS * n;
-    const size_t row = (size_t)token * a.kv_heads + head;
-    load_row(x, (const act_t *)(is_v ? a.v : a.k) + row * n, n, lane);
-    if (!is_v)
-        norm_rotate(x, a.k_norm, a, turn, rows[warp]);
-    store_kv((kv_t *)(is_v ? a.v_pages : a.k_pages) + block, x, n, position % PAGE_TOKENS, lane);
+#pragma unroll
+    for (int i = 0; i < TOKENS; i++) {
+        if (i >= tokens)
+            break;
+        const size_t token = first + i;
+        if (kind < 2)
+            norm_rotate(x[i], kind ? a.k_norm : a.q_norm, a, turns[i], rows[warp]);
+        if (kind == 0) {
+            store_row((act_t *)a.q + (token * a.heads + head) * n, x[i], n, lane);
+            continue;
+        }
+        const size_t block = ((size_t)places[i].page * a.kv_heads + head) * PAGE_TOKENS * n;
+        store_kv((kv_t *)(kind == 1 ? a.k_pages : a.v_pages) + block, x[i], n,
+                 places[i].position % PAGE_TOKENS, lane);
+    }
 }
 
 template <typename act_t>
 void launch(struct dev *dev, const struct attn_prep_args *a, const struct frequencies &f)
 {
-    const dim3 grid(a->batch.t, blocks_for(a->heads + 2 * a->kv_heads, WARPS));
+    const dim3 grid(blocks_for(a->batch.t, TOKENS), blocks_for(a->heads + 2 * a->kv_heads, WARPS));
     if (a->kv_type == DTYPE_BF16)
         prepare<act_t, bf16><<<grid, WARPS * 32, 0, cuda_of(dev)->stream>>>(*a, f);
     else
