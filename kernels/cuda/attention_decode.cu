@@ -16,10 +16,10 @@
 namespace
 {
 
-constexpr int DIM = 256, WARPS = 4, HEADS = 8,
-              KEYS = PAGE_TOKENS / WARPS; // KEYS: of a page, a warp's
-constexpr int SLOTS = 3, SLOT_BYTES = KEYS * DIM * 2, CHUNK_BYTES = KEYS * 128;
-constexpr int RUNS_MAX = 64, RUN_PAGES_MIN = 2;
+constexpr int DIM = 256, HEADS = 8, WARPS = 4, THREADS = WARPS * 32;
+constexpr int KEYS = PAGE_TOKENS / WARPS; // of a page, a warp's
+constexpr int SLOTS = 2, SLOT_BYTES = KEYS * DIM * 2, CHUNK_BYTES = KEYS * 128;
+constexpr int RUNS_MAX = 64;
 constexpr int STRIDE = DIM + 4; // floats between heads in the exchange: no bank conflicts
 
 struct shared {
@@ -40,12 +40,22 @@ __host__ __device__ inline int part_heads(const struct attention_args &a)
     return group < HEADS ? group : HEADS;
 }
 
+// Pages of a run: few where the context is short and blocks are too few to fill the GPU.
 __host__ __device__ inline int run_pages(int pages)
 {
-    int n = RUN_PAGES_MIN;
+    int n = pages <= 32 ? 2 : 4;
     while (n * RUNS_MAX < pages)
         n *= 2;
     return n;
+}
+
+// The most runs that a context of up to `pages` pages can have.
+int count_runs(int pages)
+{
+    if (pages <= 32)
+        return (pages + 1) / 2;
+    const int n = (pages + 3) / 4;
+    return n < 16 ? 16 : n < RUNS_MAX ? n : RUNS_MAX;
 }
 
 // The token and heads of a block.
@@ -168,9 +178,8 @@ __device__ void walk(struct shared &sh, struct sums &sums, const struct attentio
     if ((first + n - 1) * PAGE_TOKENS >= seen)
         n--; // nothing for this warp in the last page
     const int *pages = a.batch.pages + (size_t)w.tile.index * a.batch.pages_max + first;
-    const int id =
-        lane < n ? pages[lane] : 0; // runs of up to 32 pages; longer ones read more below
-    int ids = id, fetched = 0, slot_in = 0, slot = 0;
+    int ids = lane < n ? pages[lane] : 0; // of 32 pages, one a lane
+    int fetched = 0, slot_in = 0, slot = 0;
     uint32_t parity = 0;
     auto fetch_next = [&] {
         const int i = fetched / 2;
@@ -254,8 +263,8 @@ __device__ void finish(const struct attention_args &a, size_t row, int dim, floa
     ((bf16 *)a.o)[row * DIM + dim] = from_float<bf16>(o * sigmoid(gate));
 }
 
-__global__ __launch_bounds__(WARPS * 32,
-                             2) void decode(const __grid_constant__ struct attention_job job,
+__global__ __launch_bounds__(THREADS,
+                             3) void decode(const __grid_constant__ struct attention_job job,
                                             float *partials)
 {
     extern __shared__ unsigned char memory[];
@@ -285,7 +294,7 @@ __global__ __launch_bounds__(WARPS * 32,
             most = fmaxf(most, sh.most[i][h]);
         for (int i = 0; i < WARPS; i++)
             total += sh.total[i][h] * ex2_approx(sh.most[i][h] - most);
-        for (int dim = threadIdx.x; dim < DIM; dim += WARPS * 32) {
+        for (int dim = threadIdx.x; dim < DIM; dim += THREADS) {
             float o = 0;
             for (int i = 0; i < WARPS; i++)
                 o += sh.sum[i][h][dim];
@@ -364,9 +373,7 @@ void attention_decode(struct dev *dev, const struct attention_job *job)
     constexpr int BYTES = sizeof(struct shared) + 128;
     const struct attention_args *a = &job->a;
     const int parts = a->kv_heads * blocks_for(a->heads / a->kv_heads, HEADS);
-    const int runs =
-        (a->batch.pages_max + run_pages(a->batch.pages_max) - 1) / run_pages(a->batch.pages_max);
-    const int runs_max = a->batch.pages_max <= RUNS_MAX * RUN_PAGES_MIN ? runs : RUNS_MAX;
+    const int runs_max = count_runs(a->batch.pages_max);
     float *partials = (float *)cuda_scratch(dev, CUDA_SLOT_ATTENTION,
                                             (size_t)job->tiles * parts * runs_max * part_heads(*a) *
                                                 PARTIAL * sizeof(float));
@@ -376,7 +383,7 @@ void attention_decode(struct dev *dev, const struct attention_job *job)
                  "attention: shared memory"))
         return;
     const dim3 grid(runs_max, parts, job->tiles);
-    decode<<<grid, WARPS * 32, BYTES, cuda_of(dev)->stream>>>(*job, partials);
+    decode<<<grid, THREADS, BYTES, cuda_of(dev)->stream>>>(*job, partials);
     if (!LAUNCHED(dev, "attention, decode") || runs_max == 1)
         return;
     cudaLaunchAttribute early = {};
