@@ -45,7 +45,7 @@ struct span_row {
     int index, position;
 };
 
-// Called by whole warps. Every row belongs to a span.
+// Called by whole warps. index < 0: the row belongs to no span.
 static __device__ inline struct span_row span_row_find(const struct batch &b, int row)
 {
     const int lane = threadIdx.x % 32;
@@ -58,7 +58,7 @@ static __device__ inline struct span_row span_row_find(const struct batch &b, in
             return {__shfl_sync(~0u, i, at), __shfl_sync(~0u, pos0 + row - t0, at)};
         }
     }
-    return {0, 0};
+    return {-1, 0};
 }
 
 #endif

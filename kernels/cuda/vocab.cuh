@@ -16,7 +16,7 @@
 
 constexpr int VOCAB_THREADS = 1024, VOCAB_BLOCKS = 8, VOCAB_BUCKETS = VOCAB_THREADS;
 constexpr int VOCAB_LIST = 2048; // entries of one bucket that a block can list
-constexpr float VOCAB_UNIT = 0x1p44f;
+constexpr float VOCAB_UNIT = 0x1p44f, VOCAB_LOG2E = 1.44269504f;
 
 struct vocab_shared {
     uint64_t warp[32];
@@ -85,12 +85,28 @@ static __device__ __forceinline__ float vocab_at(const struct vocab_row &r, int 
     return vocab_clean(r.x[i]); // a slice left in device memory may be as it came
 }
 
+// f(i, x) for the entries i of the slice in x, a thread every VOCAB_THREADS-th, sixteen loads at a time.
+template <typename F>
+static __device__ __forceinline__ void vocab_each(const struct vocab_row &r, const float *x, F f)
+{
+    constexpr int BATCH = 16;
+    for (int base = threadIdx.x; base < r.n; base += BATCH * VOCAB_THREADS) {
+        float some[BATCH];
+#pragma unroll
+        for (int i = 0; i < BATCH; i++)
+            if (base + i * VOCAB_THREADS < r.n)
+                some[i] = x[base + i * VOCAB_THREADS];
+#pragma unroll
+        for (int i = 0; i < BATCH; i++)
+            if (base + i * VOCAB_THREADS < r.n)
+                f(base + i * VOCAB_THREADS, some[i]);
+    }
+}
+
 // The slice, cleaned, into its place.
 static __device__ inline void vocab_load(const struct vocab_row &r, const float *logits)
 {
-#pragma unroll 16
-    for (int i = threadIdx.x; i < r.n; i += VOCAB_THREADS)
-        r.x[i] = vocab_clean(logits[r.base + i]);
+    vocab_each(r, logits + r.base, [&](int i, float x) { r.x[i] = vocab_clean(x); });
     __syncthreads(); // the slice is there
 }
 
@@ -179,11 +195,10 @@ static __device__ inline uint64_t vocab_key(float x, int id)
 static __device__ inline uint64_t vocab_largest(struct vocab_row &r, const float *x)
 {
     uint64_t most = 0;
-#pragma unroll 16
-    for (int i = threadIdx.x; i < r.n; i += VOCAB_THREADS) {
-        const uint64_t key = vocab_key(vocab_clean(x[i]), r.base + i);
+    vocab_each(r, x, [&](int i, float value) {
+        const uint64_t key = vocab_key(vocab_clean(value), r.base + i);
         most = key > most ? key : most;
-    }
+    });
     return cluster_fold<vocab_most>(r, block_fold<vocab_most>(r.sh, most), NULL);
 }
 
@@ -202,10 +217,10 @@ struct vocab_count {
 };
 struct vocab_exp {
     static constexpr bool ONE = false;
-    float most, inverse; // of the temperature
+    float most, rate; // rate: log2(e) / temperature
     __device__ float weight(float x) const
     {
-        return x == -INFINITY ? 0.0f : expf((x - most) * inverse); // dropped ones cost little
+        return x == -INFINITY ? 0.0f : ex2_approx((x - most) * rate);
     }
     __device__ uint64_t operator()(float x) const
     {
