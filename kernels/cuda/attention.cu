@@ -82,6 +82,7 @@ __launch_bounds__(ROWS *LANES) void attend(const __grid_constant__ struct attent
         __syncthreads(); // K and, the first time, q are there
         for (int j = lane; j < KEYS; j += LANES) {
             float sum = 0;
+#pragma unroll 4
             for (int d = 0; d < dim; d++)
                 sum = fmaf(q[r * dim + d], page[j * (dim + PAD) + d], sum);
             score[j] = sum;
@@ -94,6 +95,7 @@ __launch_bounds__(ROWS *LANES) void attend(const __grid_constant__ struct attent
         for (int i = 0; i < DIM_MAX / LANES; i++) {
             const int d = lane + i * LANES;
             o[i] *= keep;
+#pragma unroll 4
             for (int j = 0; j < KEYS && d < dim; j++)
                 o[i] = fmaf(score[j], page[j * (dim + PAD) + d], o[i]);
         }

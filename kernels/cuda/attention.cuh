@@ -18,7 +18,7 @@ struct attention_job {
 
 static __device__ __forceinline__ float sigmoid(float x)
 {
-    return 1.0f / (1.0f + __expf(-x));
+    return __fdividef(1.0f, 1.0f + __expf(-x));
 }
 
 // attention_prefill.cu: bf16, head_dim 256, sm_90a.

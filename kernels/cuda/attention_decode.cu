@@ -16,10 +16,10 @@
 namespace
 {
 
-constexpr int DIM = 256, WARPS = 4, HEADS = 8,
-              KEYS = PAGE_TOKENS / WARPS; // KEYS: of a page, a warp's
-constexpr int SLOTS = 3, SLOT_BYTES = KEYS * DIM * 2, CHUNK_BYTES = KEYS * 128;
-constexpr int RUNS_MAX = 64, RUN_PAGES_MIN = 2;
+constexpr int DIM = 256, HEADS = 8, WARPS = 4, THREADS = WARPS * 32;
+constexpr int KEYS = PAGE_TOKENS / WARPS; // of a page, a warp's
+constexpr int SLOTS = 2, SLOT_BYTES = KEYS * DIM * 2, CHUNK_BYTES = KEYS * 128;
+constexpr int RUNS_MAX = 64;
 constexpr int STRIDE = DIM + 4; // floats between heads in the exchange: no bank conflicts
 
 struct shared {
@@ -31,18 +31,31 @@ struct shared {
     uint64_t full[WARPS][SLOTS];
 };
 
-// What a run hands to the second kernel.
-struct partial {
-    float most[HEADS], total[HEADS];
-    float o[HEADS][DIM];
-};
+// What a run hands to the second kernel, a head: DIM sums, the largest score, the total.
+constexpr int PARTIAL = DIM + 4, MOST = DIM, TOTAL = DIM + 1; // floats, a multiple of 16 bytes
 
+__host__ __device__ inline int part_heads(const struct attention_args &a)
+{
+    const int group = a.heads / a.kv_heads;
+    return group < HEADS ? group : HEADS;
+}
+
+// Pages of a run: few where the context is short and blocks are too few to fill the GPU.
 __host__ __device__ inline int run_pages(int pages)
 {
-    int n = RUN_PAGES_MIN;
+    int n = pages <= 32 ? 2 : 4;
     while (n * RUNS_MAX < pages)
         n *= 2;
     return n;
+}
+
+// The most runs that a context of up to `pages` pages can have.
+int count_runs(int pages)
+{
+    if (pages <= 32)
+        return (pages + 1) / 2;
+    const int n = (pages + 3) / 4;
+    return n < 16 ? 16 : n < RUNS_MAX ? n : RUNS_MAX;
 }
 
 // The token and heads of a block.
@@ -165,9 +178,8 @@ __device__ void walk(struct shared &sh, struct sums &sums, const struct attentio
     if ((first + n - 1) * PAGE_TOKENS >= seen)
         n--; // nothing for this warp in the last page
     const int *pages = a.batch.pages + (size_t)w.tile.index * a.batch.pages_max + first;
-    const int id =
-        lane < n ? pages[lane] : 0; // runs of up to 32 pages; longer ones read more below
-    int ids = id, fetched = 0, slot_in = 0, slot = 0;
+    int ids = lane < n ? pages[lane] : 0; // of 32 pages, one a lane
+    int fetched = 0, slot_in = 0, slot = 0;
     uint32_t parity = 0;
     auto fetch_next = [&] {
         const int i = fetched / 2;
@@ -251,9 +263,9 @@ __device__ void finish(const struct attention_args &a, size_t row, int dim, floa
     ((bf16 *)a.o)[row * DIM + dim] = from_float<bf16>(o * sigmoid(gate));
 }
 
-__global__ __launch_bounds__(WARPS * 32,
-                             2) void decode(const __grid_constant__ struct attention_job job,
-                                            struct partial *partials)
+__global__ __launch_bounds__(THREADS,
+                             3) void decode(const __grid_constant__ struct attention_job job,
+                                            float *partials)
 {
     extern __shared__ unsigned char memory[];
     struct shared &sh = *(struct shared *)(((uintptr_t)memory + 127) & ~(uintptr_t)127);
@@ -274,26 +286,26 @@ __global__ __launch_bounds__(WARPS * 32,
     load_q(q, job.a, w);
     walk(sh, sums, job.a, w, q);
     exchange(sh, sums);
-    struct partial *out =
-        partials + ((size_t)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+    const size_t block = ((size_t)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     for (int h = 0; h < w.heads; h++) {
+        float *out = partials + (block * part_heads(job.a) + h) * PARTIAL;
         float most = sh.most[0][h], total = 0;
         for (int i = 1; i < WARPS; i++)
             most = fmaxf(most, sh.most[i][h]);
         for (int i = 0; i < WARPS; i++)
             total += sh.total[i][h] * ex2_approx(sh.most[i][h] - most);
-        for (int dim = threadIdx.x; dim < DIM; dim += WARPS * 32) {
+        for (int dim = threadIdx.x; dim < DIM; dim += THREADS) {
             float o = 0;
             for (int i = 0; i < WARPS; i++)
                 o += sh.sum[i][h][dim];
             if (w.per >= w.pages)
                 finish(job.a, w.row0 + h, dim, o / total);
             else
-                out->o[h][dim] = o;
+                out[dim] = o;
         }
         if (threadIdx.x == 0) {
-            out->most[h] = most;
-            out->total[h] = total;
+            out[MOST] = most;
+            out[TOTAL] = total;
         }
     }
 }
@@ -301,7 +313,7 @@ __global__ __launch_bounds__(WARPS * 32,
 // One query head of one token: its runs' sums, each scaled to the largest score, in their order inside
 // four quarters, and the quarters in theirs.
 __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct attention_job job,
-                                               const struct partial *partials, int runs_max)
+                                               const float *partials, int runs_max)
 {
     constexpr int QUARTERS = 4, EACH = RUNS_MAX / QUARTERS;
     __shared__ float scales[RUNS_MAX], totals[2];
@@ -314,18 +326,20 @@ __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct at
     if (!find_work(&w, job, 0, part, blockIdx.y) || w.per >= w.pages)
         return;
     const int runs = (w.pages + w.per - 1) / w.per;
-    partials += ((size_t)blockIdx.y * job.a.kv_heads * parts + part) * runs_max;
+    const size_t next = (size_t)part_heads(job.a) * PARTIAL; // to the same head of the next run
+    partials +=
+        ((size_t)blockIdx.y * job.a.kv_heads * parts + part) * runs_max * next + h * PARTIAL;
     if (threadIdx.x < 32) {
         const int lane = threadIdx.x;
-        const float a = lane < runs ? partials[lane].most[h] : -INFINITY;
-        const float b = lane + 32 < runs ? partials[lane + 32].most[h] : -INFINITY;
+        const float a = lane < runs ? partials[lane * next + MOST] : -INFINITY;
+        const float b = lane + 32 < runs ? partials[(lane + 32) * next + MOST] : -INFINITY;
         float most = fmaxf(a, b);
         for (int d = 16; d > 0; d /= 2)
             most = fmaxf(most, __shfl_xor_sync(~0u, most, d));
         scales[lane] = lane < runs ? ex2_approx(a - most) : 0;
         scales[lane + 32] = lane + 32 < runs ? ex2_approx(b - most) : 0;
-        float total = lane < runs ? scales[lane] * partials[lane].total[h] : 0;
-        total += lane + 32 < runs ? scales[lane + 32] * partials[lane + 32].total[h] : 0;
+        float total = lane < runs ? scales[lane] * partials[lane * next + TOTAL] : 0;
+        total += lane + 32 < runs ? scales[lane + 32] * partials[(lane + 32) * next + TOTAL] : 0;
         for (int d = 16; d > 0; d /= 2)
             total += __shfl_xor_sync(~0u, total, d);
         totals[0] = total;
@@ -337,7 +351,7 @@ __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct at
     for (int i = 0; i < EACH; i++) {
         const int run = quarter * EACH + i;
         if (run < runs) {
-            const float4 x = ((const float4 *)partials[run].o[h])[at];
+            const float4 x = ((const float4 *)(partials + run * next))[at];
             o.x += scales[run] * x.x;
             o.y += scales[run] * x.y;
             o.z += scales[run] * x.z;
@@ -359,18 +373,17 @@ void attention_decode(struct dev *dev, const struct attention_job *job)
     constexpr int BYTES = sizeof(struct shared) + 128;
     const struct attention_args *a = &job->a;
     const int parts = a->kv_heads * blocks_for(a->heads / a->kv_heads, HEADS);
-    const int runs =
-        (a->batch.pages_max + run_pages(a->batch.pages_max) - 1) / run_pages(a->batch.pages_max);
-    const int runs_max = a->batch.pages_max <= RUNS_MAX * RUN_PAGES_MIN ? runs : RUNS_MAX;
-    struct partial *partials = (struct partial *)cuda_scratch(
-        dev, CUDA_SLOT_ATTENTION, (size_t)job->tiles * parts * runs_max * sizeof(struct partial));
+    const int runs_max = count_runs(a->batch.pages_max);
+    float *partials = (float *)cuda_scratch(dev, CUDA_SLOT_ATTENTION,
+                                            (size_t)job->tiles * parts * runs_max * part_heads(*a) *
+                                                PARTIAL * sizeof(float));
     if (!partials ||
         !cuda_ok(dev,
                  cudaFuncSetAttribute(decode, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES),
                  "attention: shared memory"))
         return;
     const dim3 grid(runs_max, parts, job->tiles);
-    decode<<<grid, WARPS * 32, BYTES, cuda_of(dev)->stream>>>(*job, partials);
+    decode<<<grid, THREADS, BYTES, cuda_of(dev)->stream>>>(*job, partials);
     if (!LAUNCHED(dev, "attention, decode") || runs_max == 1)
         return;
     cudaLaunchAttribute early = {};
@@ -382,7 +395,6 @@ void attention_decode(struct dev *dev, const struct attention_job *job)
     config.stream = cuda_of(dev)->stream;
     config.attrs = &early;
     config.numAttrs = 1;
-    cuda_ok(dev,
-            cudaLaunchKernelEx(&config, combine, *job, (const struct partial *)partials, runs_max),
+    cuda_ok(dev, cudaLaunchKernelEx(&config, combine, *job, (const float *)partials, runs_max),
             "attention, combine");
 }

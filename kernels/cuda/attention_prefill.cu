@@ -197,30 +197,48 @@ __device__ __forceinline__ void rescale(float (&o)[128], float2 scale)
         o[i] *= i / 2 % 2 ? scale.y : scale.x;
 }
 
-__device__ void store(const float (&o)[128], const struct rows2 &r, const struct attention_args &a,
-                      const struct work &w, int row_in_tile)
+// Sums through shared memory, where Q and the ring were, and out in whole rows. The part that is unrolled
+// over registers is kept short: it runs once a block, and out of a cold instruction cache.
+__device__ __forceinline__ void store(struct shared &sh, const float (&o)[128],
+                                      const struct rows2 &r, const struct attention_args &a,
+                                      const struct work &w, int wg)
 {
-    const int end = w.tile.span.t * w.group;
+    constexpr int STRIDE = DIM + 8; // floats between rows: no bank conflicts
+    const int lane = threadIdx.x % 32, thread = threadIdx.x % 128;
+    float *rows = (float *)&sh + wg * 64 * STRIDE;
+    float *own = rows + (thread / 32 * 16 + lane / 4) * STRIDE + lane % 4 * 2;
+    float inverse[2];
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        const int row = w.tile.row0 + row_in_tile + 8 * h;
         float total = r.total[h];
         total += __shfl_xor_sync(~0u, total, 1);
         total += __shfl_xor_sync(~0u, total, 2);
+        inverse[h] = 1.0f / total;
+    }
+    bar_sync(5, 256); // both warpgroups are done with Q and the ring
+#pragma unroll
+    for (int i = 0; i < 64; i++)
+        *(float2 *)(own + i % 2 * 8 * STRIDE + i / 2 * 8) =
+            make_float2(o[i * 2] * inverse[i % 2], o[i * 2 + 1] * inverse[i % 2]);
+    bar_sync(1 + wg, 128); // the warpgroup's rows are there
+    const int end = w.tile.span.t * w.group, piece = thread % 32 * 8;
+#pragma unroll 4
+    for (int i = thread / 32; i < 64; i += 4) {
+        const int row = w.tile.row0 + wg * 64 + i;
         if (row >= end)
             continue;
         const size_t token = w.tile.span.t0 + row / w.group;
         const size_t at = token * a.heads + (size_t)w.kv_head * w.group + row % w.group;
-        const bf16 *gate = (const bf16 *)a.qg + (2 * at + 1) * DIM + threadIdx.x % 4 * 2;
-        bf16 *out = (bf16 *)a.o + at * DIM + threadIdx.x % 4 * 2;
-        const float inverse = 1.0f / total;
+        const uint4 gates = *(const uint4 *)((const bf16 *)a.qg + (2 * at + 1) * DIM + piece);
+        const __nv_bfloat162 *gate = (const __nv_bfloat162 *)&gates;
+        uint32_t y[4];
 #pragma unroll
-        for (int i = 0; i < 32; i++) {
-            const float2 g = __bfloat1622float2(*(const __nv_bfloat162 *)(gate + i * 8));
-            const float x = o[i * 4 + 2 * h] * inverse * sigmoid(g.x);
-            const float y = o[i * 4 + 2 * h + 1] * inverse * sigmoid(g.y);
-            *(uint32_t *)(out + i * 8) = cvt_bf16x2(x, y);
+        for (int j = 0; j < 4; j++) {
+            const float2 x = *(const float2 *)(rows + i * STRIDE + piece + j * 2);
+            const float2 g = __bfloat1622float2(gate[j]);
+            y[j] = cvt_bf16x2(x.x * sigmoid(g.x), x.y * sigmoid(g.y));
         }
+        *(uint4 *)((bf16 *)a.o + at * DIM + piece) = make_uint4(y[0], y[1], y[2], y[3]);
     }
 }
 
@@ -281,7 +299,7 @@ __device__ __forceinline__ void consume(struct shared &sh, const struct attentio
     wgmma_fence();
     values(o, p, v0 + last % STAGES * (BLOCK_BYTES / 16), w.pages > 1);
     wgmma_wait_group<0>();
-    store(o, r, a, w, row_in_tile);
+    store(sh, o, r, a, w, wg);
 }
 
 __global__ __launch_bounds__(THREADS,

@@ -74,17 +74,41 @@ __device__ void store_kv(T *block, const float (&x)[EACH], int n, int row, int l
     }
 }
 
-// rows: scratch of the warp, the normed values, of which a lane needs the partners of its own.
-__device__ void norm_rotate(float (&x)[EACH], const float *w, const struct attn_prep_args &a,
-                            const float2 *turn, float *row)
+__device__ float inverse_norm(const float (&x)[EACH], int n, float eps)
 {
-    const int lane = threadIdx.x % 32, n = a.head_dim, half = a.rot / 2;
     float sum = 0;
     for (int j = 0; j < EACH; j++)
         sum += x[j] * x[j];
     for (int d = 16; d > 0; d /= 2)
         sum += __shfl_xor_sync(~0u, sum, d);
-    const float r = rsqrtf(sum / (float)n + a.eps);
+    return rsqrtf(sum / (float)n + eps);
+}
+
+// head_dim 256 and rot 64, the family's: a lane's partners are all in the lane four away.
+__device__ void norm_rotate_64(float (&x)[EACH], const float *w, float eps, const float2 *turn)
+{
+    const int lane = threadIdx.x % 32;
+    const float r = inverse_norm(x, DIM_MAX, eps);
+    float more[EACH];
+    for (int i = 0; i < 2; i++)
+        *(float4 *)(more + 4 * i) = ((const float4 *)w)[lane * 2 + i];
+    for (int j = 0; j < EACH; j++)
+        x[j] *= r * (1.0f + more[j]);
+    for (int j = 0; j < EACH; j++) {
+        const float partner = __shfl_xor_sync(~0u, x[j], 4);
+        const float2 t = turn[lane % 4 * EACH + j];
+        const float turned = x[j] * t.x + (lane < 4 ? -partner : partner) * t.y;
+        x[j] = lane < 8 ? turned : x[j];
+    }
+}
+
+// Any head_dim and rot. row: scratch of the warp, the normed values, of which a lane needs the partners
+// of its own.
+__device__ void norm_rotate(float (&x)[EACH], const float *w, const struct attn_prep_args &a,
+                            const float2 *turn, float *row)
+{
+    const int lane = threadIdx.x % 32, n = a.head_dim, half = a.rot / 2;
+    const float r = inverse_norm(x, n, a.eps);
     for (int j = 0; j < EACH; j++) {
         const int i = lane * EACH + j;
         x[j] *= i < n ? r * (1.0f + w[i]) : 0.0f;
@@ -101,52 +125,63 @@ __device__ void norm_rotate(float (&x)[EACH], const float *w, const struct attn_
     }
 }
 
-template <typename act_t, typename kv_t>
+// A block takes eight heads of one token. USUAL: head_dim 256 and rot 64.
+template <typename act_t, typename kv_t, bool USUAL>
 __global__ __launch_bounds__(WARPS *
                              32) void prepare(const __grid_constant__ struct attn_prep_args a,
                                               const __grid_constant__ struct frequencies f)
 {
-    __shared__ float2 turn[DIM_MAX / 2];
-    __shared__ float rows[WARPS][DIM_MAX];
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = blockIdx.x, n = a.head_dim;
-    struct span_tile tile;
-    // Tiles of one row: their numbers run backwards inside a span, so the u-th is not row u; any
-    // one-to-one map does.
-    if (!span_tile_find(&tile, a.batch, 0, t, 1, 1))
-        return;
-    const int token = tile.span.t0 + tile.row0, position = tile.span.pos0 + tile.row0;
-    for (int i = threadIdx.x; i < a.rot / 2; i += blockDim.x)
-        turn[i] = cos_sin((float)position * f.f[i]);
-    __syncthreads(); // the angles are there
+    __shared__ alignas(16) float2 turn[DIM_MAX / 2];
+    __shared__ float rows[USUAL ? 1 : WARPS][DIM_MAX];
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n = USUAL ? DIM_MAX : a.head_dim;
     const int item = blockIdx.y * WARPS + warp;
-    float x[EACH];
-    if (item < a.heads) {
-        const size_t row = (size_t)token * a.heads + item;
-        load_row(x, (const act_t *)a.qg + row * 2 * n, n, lane);
-        norm_rotate(x, a.q_norm, a, turn, rows[warp]);
-        store_row((act_t *)a.q + row * n, x, n, lane);
+    const int kind = item < a.heads ? 0 : 1 + (item - a.heads) / a.kv_heads; // q, k, v, nothing
+    const int head = kind ? (item - a.heads) % a.kv_heads : item;
+    const size_t token = blockIdx.x;
+    float x[EACH]; // asked for first, and needed last
+    if (kind == 0)
+        load_row(x, (const act_t *)a.qg + (token * a.heads + head) * 2 * n, n, lane);
+    else if (kind < 3)
+        load_row(x, (const act_t *)(kind == 1 ? a.k : a.v) + (token * a.kv_heads + head) * n, n,
+                 lane);
+    const struct span_row r = span_row_find(a.batch, (int)token);
+    if (r.index < 0)
         return;
-    }
-    const int head = (item - a.heads) % a.kv_heads, is_v = (item - a.heads) / a.kv_heads;
-    if (is_v > 1)
+    const int *pages = a.batch.pages + (size_t)r.index * a.batch.pages_max;
+    const int page = kind ? pages[r.position / PAGE_TOKENS] : 0;
+    for (int i = threadIdx.x; i < a.rot / 2; i += blockDim.x)
+        turn[i] = cos_sin((float)r.position * f.f[i]);
+    __syncthreads(); // the angles are there
+    if (kind >= 3)
         return;
-    const int page = a.batch.pages[(size_t)tile.index * a.batch.pages_max + position / PAGE_TOKENS];
+    if (kind < 2 && USUAL)
+        norm_rotate_64(x, kind ? a.k_norm : a.q_norm, a.eps, turn);
+    else if (kind < 2)
+        norm_rotate(x, kind ? a.k_norm : a.q_norm, a, turn, rows[warp]);
     const size_t block = ((size_t)page * a.kv_heads + head) * PAGE_TOKENS * n;
-    const size_t row = (size_t)token * a.kv_heads + head;
-    load_row(x, (const act_t *)(is_v ? a.v : a.k) + row * n, n, lane);
-    if (!is_v)
-        norm_rotate(x, a.k_norm, a, turn, rows[warp]);
-    store_kv((kv_t *)(is_v ? a.v_pages : a.k_pages) + block, x, n, position % PAGE_TOKENS, lane);
+    if (kind == 0)
+        store_row((act_t *)a.q + (token * a.heads + head) * n, x, n, lane);
+    else
+        store_kv((kv_t *)(kind == 1 ? a.k_pages : a.v_pages) + block, x, n,
+                 r.position % PAGE_TOKENS, lane);
 }
 
-template <typename act_t>
+template <typename act_t, typename kv_t>
 void launch(struct dev *dev, const struct attn_prep_args *a, const struct frequencies &f)
 {
     const dim3 grid(a->batch.t, blocks_for(a->heads + 2 * a->kv_heads, WARPS));
+    auto kernel = a->head_dim == 256 && a->rot == 64 ? prepare<act_t, kv_t, true>
+                                                     : prepare<act_t, kv_t, false>;
+    kernel<<<grid, WARPS * 32, 0, cuda_of(dev)->stream>>>(*a, f);
+}
+
+template <typename act_t>
+void launch_any(struct dev *dev, const struct attn_prep_args *a, const struct frequencies &f)
+{
     if (a->kv_type == DTYPE_BF16)
-        prepare<act_t, bf16><<<grid, WARPS * 32, 0, cuda_of(dev)->stream>>>(*a, f);
+        launch<act_t, bf16>(dev, a, f);
     else
-        prepare<act_t, float><<<grid, WARPS * 32, 0, cuda_of(dev)->stream>>>(*a, f);
+        launch<act_t, float>(dev, a, f);
 }
 
 } // namespace
@@ -163,6 +198,6 @@ void cuda_attn_prep(struct dev *dev, const struct attn_prep_args *a)
     }
     for (int i = 0; i < a->rot / 2; i++)
         f.f[i] = 1.0f / powf(a->rope_theta, (float)(2 * i) / (float)a->rot);
-    ACT_SWITCH(dev, launch<act_t>(dev, a, f));
+    ACT_SWITCH(dev, launch_any<act_t>(dev, a, f));
     LAUNCHED(dev, "attn_prep");
 }

@@ -17,7 +17,7 @@ __device__ float log_sum_exp(struct vocab_row &v, float most)
 {
     if (!isfinite(most))
         return most;
-    const struct vocab_exp weight = {most, 1.0f};
+    const struct vocab_exp weight = {most, VOCAB_LOG2E};
     uint64_t sum = 0;
     for (int i = v.begin; i < v.end; i++)
         sum += weight(vocab_at(v, i));

@@ -124,7 +124,7 @@ __device__ void draw(struct vocab_row &v, int *id, const struct vocab_exp &weigh
 __device__ void draw_row(struct vocab_row &v, const struct sample_row &r, float most, int n_tokens,
                          int *id)
 {
-    const struct vocab_exp weight = {most, r.temperature};
+    const struct vocab_exp weight = {most, VOCAB_LOG2E / r.temperature};
     if (r.top_k > 0 && r.top_k < n_tokens) {
         const uint64_t k = (uint64_t)r.top_k;
         drop(v, vocab_find_cut(v, most, 32.0f, vocab_count(), [=](uint64_t) { return k; }));

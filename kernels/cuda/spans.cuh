@@ -40,4 +40,25 @@ static __device__ inline bool span_tile_find(struct span_tile *tile, const struc
     return false;
 }
 
+// A row of the step: its span and its position in the sequence.
+struct span_row {
+    int index, position;
+};
+
+// Called by whole warps. index < 0: the row belongs to no span.
+static __device__ inline struct span_row span_row_find(const struct batch &b, int row)
+{
+    const int lane = threadIdx.x % 32;
+    for (int base = 0; base < b.n_spans; base += 32) {
+        const int i = min(base + lane, b.n_spans - 1);
+        const int t0 = b.spans[i].t0, t = b.spans[i].t, pos0 = b.spans[i].pos0;
+        const unsigned in = __ballot_sync(~0u, row >= t0 && row < t0 + t);
+        if (in) {
+            const int at = __ffs(in) - 1;
+            return {__shfl_sync(~0u, i, at), __shfl_sync(~0u, pos0 + row - t0, at)};
+        }
+    }
+    return {-1, 0};
+}
+
 #endif

@@ -15,14 +15,16 @@
 #include "ptx.cuh"
 
 constexpr int VOCAB_THREADS = 1024, VOCAB_BLOCKS = 8, VOCAB_BUCKETS = VOCAB_THREADS;
-constexpr float VOCAB_UNIT = 0x1p44f;
+constexpr int VOCAB_LIST = 2048; // entries of one bucket that a block can list
+constexpr float VOCAB_UNIT = 0x1p44f, VOCAB_LOG2E = 1.44269504f;
 
 struct vocab_shared {
     uint64_t warp[32];
     uint64_t published[2]; // by turns, so that one cluster barrier a round is enough
     uint32_t low[2][VOCAB_BUCKETS], high[2][VOCAB_BUCKETS]; // 64-bit sums; by turns as well
     uint64_t found_before, found_mass;
-    int found;
+    int found, listed;
+    float list[VOCAB_LIST];
 };
 
 struct vocab_row {
@@ -83,12 +85,28 @@ static __device__ __forceinline__ float vocab_at(const struct vocab_row &r, int 
     return vocab_clean(r.x[i]); // a slice left in device memory may be as it came
 }
 
+// f(i, x) for the entries i of the slice in x, a thread every VOCAB_THREADS-th, sixteen loads at a time.
+template <typename F>
+static __device__ __forceinline__ void vocab_each(const struct vocab_row &r, const float *x, F f)
+{
+    constexpr int BATCH = 16;
+    for (int base = threadIdx.x; base < r.n; base += BATCH * VOCAB_THREADS) {
+        float some[BATCH];
+#pragma unroll
+        for (int i = 0; i < BATCH; i++)
+            if (base + i * VOCAB_THREADS < r.n)
+                some[i] = x[base + i * VOCAB_THREADS];
+#pragma unroll
+        for (int i = 0; i < BATCH; i++)
+            if (base + i * VOCAB_THREADS < r.n)
+                f(base + i * VOCAB_THREADS, some[i]);
+    }
+}
+
 // The slice, cleaned, into its place.
 static __device__ inline void vocab_load(const struct vocab_row &r, const float *logits)
 {
-#pragma unroll 8
-    for (int i = threadIdx.x; i < r.n; i += VOCAB_THREADS)
-        r.x[i] = vocab_clean(logits[r.base + i]);
+    vocab_each(r, logits + r.base, [&](int i, float x) { r.x[i] = vocab_clean(x); });
     __syncthreads(); // the slice is there
 }
 
@@ -154,10 +172,14 @@ static __device__ uint64_t cluster_fold(struct vocab_row &r, uint64_t value, uin
     if (threadIdx.x == 0)
         *published = value;
     cluster_sync(); // all blocks' values are there
-    for (uint32_t i = 0; i < r.ranks; i++) {
-        const uint64_t other = *mapa(published, i);
-        lower = i < r.rank ? Op::fold(lower, other) : lower;
-        all = Op::fold(all, other);
+    uint64_t other[VOCAB_BLOCKS];
+#pragma unroll
+    for (uint32_t i = 0; i < VOCAB_BLOCKS; i++) // all on their way before the first is used
+        other[i] = i < r.ranks ? *mapa(published, i) : 0;
+#pragma unroll
+    for (uint32_t i = 0; i < VOCAB_BLOCKS; i++) {
+        lower = i < r.rank ? Op::fold(lower, other[i]) : lower;
+        all = i < r.ranks ? Op::fold(all, other[i]) : all;
     }
     if (before)
         *before = lower;
@@ -173,11 +195,10 @@ static __device__ inline uint64_t vocab_key(float x, int id)
 static __device__ inline uint64_t vocab_largest(struct vocab_row &r, const float *x)
 {
     uint64_t most = 0;
-#pragma unroll 8
-    for (int i = threadIdx.x; i < r.n; i += VOCAB_THREADS) {
-        const uint64_t key = vocab_key(vocab_clean(x[i]), r.base + i);
+    vocab_each(r, x, [&](int i, float value) {
+        const uint64_t key = vocab_key(vocab_clean(value), r.base + i);
         most = key > most ? key : most;
-    }
+    });
     return cluster_fold<vocab_most>(r, block_fold<vocab_most>(r.sh, most), NULL);
 }
 
@@ -188,16 +209,18 @@ static __device__ inline float vocab_key_value(uint64_t key)
 
 // What an entry weighs. Everyone one, or exp((x - most) / temperature).
 struct vocab_count {
+    static constexpr bool ONE = true;
     __device__ uint64_t operator()(float) const
     {
         return 1;
     }
 };
 struct vocab_exp {
-    float most, temperature;
+    static constexpr bool ONE = false;
+    float most, rate; // rate: log2(e) / temperature
     __device__ float weight(float x) const
     {
-        return expf((x - most) / temperature);
+        return x == -INFINITY ? 0.0f : ex2_approx((x - most) * rate);
     }
     __device__ uint64_t operator()(float x) const
     {
@@ -216,6 +239,7 @@ static __device__ __forceinline__ bool vocab_stays(const struct vocab_cut &c, fl
     return order > c.at || (order == c.at && id < c.bound);
 }
 
+// Whole numbers of 64 bits in two halves: there is no fast 64-bit addition in shared memory.
 static __device__ __forceinline__ void bucket_add(struct vocab_shared *sh, int turn, int i,
                                                   uint64_t w)
 {
@@ -223,6 +247,16 @@ static __device__ __forceinline__ void bucket_add(struct vocab_shared *sh, int t
     const uint32_t high = (uint32_t)(w >> 32) + (old + low < old);
     if (high)
         atomicAdd(&sh->high[turn][i], high);
+}
+
+template <typename Weight>
+static __device__ __forceinline__ void bucket_weigh(struct vocab_shared *sh, int turn, int i,
+                                                    float x, const Weight &weight)
+{
+    if (Weight::ONE)
+        atomicAdd(&sh->low[turn][i], 1u); // fewer than 2^32 entries
+    else
+        bucket_add(sh, turn, i, weight(x));
 }
 
 static __device__ __forceinline__ void buckets_clear(struct vocab_shared *sh, int turn)
@@ -238,9 +272,15 @@ static __device__ void buckets_find(struct vocab_row &r, int turn, uint64_t befo
     struct vocab_shared *sh = r.sh;
     uint64_t mass = 0, total;
     cluster_sync(); // all blocks' buckets are complete; nobody reads the other turn's any more
-    for (uint32_t i = 0; i < r.ranks; i++)
-        mass += (uint64_t)*mapa(&sh->high[turn][threadIdx.x], i) << 32 |
-                *mapa(&sh->low[turn][threadIdx.x], i);
+    uint32_t low[VOCAB_BLOCKS], high[VOCAB_BLOCKS];
+#pragma unroll
+    for (uint32_t i = 0; i < VOCAB_BLOCKS; i++) { // all on their way before the first is used
+        low[i] = i < r.ranks ? *mapa(&sh->low[turn][threadIdx.x], i) : 0;
+        high[i] = i < r.ranks ? *mapa(&sh->high[turn][threadIdx.x], i) : 0;
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < VOCAB_BLOCKS; i++)
+        mass += (uint64_t)high[i] << 32 | low[i];
     buckets_clear(sh, turn ^ 1);
     const uint64_t lower = block_scan(sh, mass, &total) + before, wanted = want(total);
     if ((lower < wanted && wanted <= lower + mass) ||
@@ -275,29 +315,54 @@ static __device__ inline int vocab_bound(struct vocab_row &r, int at, uint64_t k
     return (int)cluster_fold<vocab_most>(r, block_fold<vocab_most>(r.sh, bound), NULL);
 }
 
-// The cut at which the weight of what stays reaches want(total weight), by halving by 1024: buckets of
-// the values first, then of the orders inside the one found.
+// First halving of vocab_find_cut: buckets of the values; the one found is in sh, its entries listed.
+template <typename Weight, typename Want>
+static __device__ void vocab_find_bucket(struct vocab_row &r, float most, float rate,
+                                         const Weight &weight, Want want)
+{
+    struct vocab_shared *sh = r.sh;
+    uint64_t beyond = 0;
+    __syncthreads(); // nobody reads the buckets of an earlier cut
+    buckets_clear(sh, 0);
+    if (threadIdx.x == 0)
+        sh->listed = 0;
+    __syncthreads(); // the buckets are empty
+#pragma unroll 4
+    for (int i = r.begin; i < r.end; i++) {
+        const float x = vocab_at(r, i);
+        const int b = bucket_of(x, most, rate);
+        if (b == VOCAB_BUCKETS - 1) // as a rule most entries; they would wait for each other
+            beyond += weight(x);
+        else
+            bucket_weigh(sh, 0, b, x, weight);
+    }
+    beyond = block_fold<vocab_add>(sh, beyond);
+    if (threadIdx.x == 0)
+        bucket_add(sh, 0, VOCAB_BUCKETS - 1, beyond);
+    buckets_find(r, 0, 0, want);
+    const int bucket = sh->found;
+#pragma unroll 4
+    for (int i = r.begin; i < r.end; i++) {
+        const float x = vocab_at(r, i);
+        if (bucket_of(x, most, rate) != bucket)
+            continue;
+        const int at = atomicAdd(&sh->listed, 1);
+        if (at < VOCAB_LIST)
+            sh->list[at] = x;
+    }
+    __syncthreads(); // the list is there
+}
+
+// The cut at which the weight of what stays reaches want(total weight): buckets of the values first,
+// then, by 1024 each time, of the orders inside the one found.
 template <typename Weight, typename Want>
 static __device__ struct vocab_cut vocab_find_cut(struct vocab_row &r, float most, float rate,
                                                   const Weight &weight, Want want)
 {
     struct vocab_shared *sh = r.sh;
-    uint64_t beyond = 0, wanted = 0;
+    uint64_t wanted = 0;
     int turn = 0;
-    __syncthreads(); // nobody reads the buckets of an earlier cut
-    buckets_clear(sh, turn);
-    __syncthreads(); // the buckets are empty
-    for (int i = r.begin; i < r.end; i++) {
-        const int b = bucket_of(vocab_at(r, i), most, rate);
-        if (b == VOCAB_BUCKETS - 1) // as a rule most entries; they would wait for each other
-            beyond += weight(vocab_at(r, i));
-        else
-            bucket_add(sh, turn, b, weight(vocab_at(r, i)));
-    }
-    beyond = block_fold<vocab_add>(sh, beyond);
-    if (threadIdx.x == 0)
-        bucket_add(sh, turn, VOCAB_BUCKETS - 1, beyond);
-    buckets_find(r, turn, 0, [&](uint64_t total) { return wanted = want(total); });
+    vocab_find_bucket(r, most, rate, weight, [&](uint64_t total) { return wanted = want(total); });
     const int bucket = sh->found;
     uint64_t before = sh->found_before;
     // Orders that the bucket may hold, and some more for the rounding of bucket_of.
@@ -308,13 +373,20 @@ static __device__ struct vocab_cut vocab_find_cut(struct vocab_row &r, float mos
     do {
         const uint32_t range = (uint32_t)high - (uint32_t)low;
         const int shift = max(0, 22 - __clz((int)range)); // range >> shift < 1024
+        auto visit = [&](float x) {
+            const int order = vocab_order(x);
+            if (order <= high && order >= low)
+                bucket_weigh(sh, turn, ((uint32_t)high - (uint32_t)order) >> shift, x, weight);
+        };
         turn ^= 1;
         __syncthreads(); // sh->found has been read, the buckets of this turn are empty
-        for (int i = r.begin; i < r.end; i++) {
-            const int order = vocab_order(vocab_at(r, i));
-            if (order <= high && order >= low && bucket_of(vocab_at(r, i), most, rate) == bucket)
-                bucket_add(sh, turn, ((uint32_t)high - (uint32_t)order) >> shift,
-                           weight(vocab_at(r, i)));
+        if (sh->listed <= VOCAB_LIST) {
+            for (int i = threadIdx.x; i < sh->listed; i += VOCAB_THREADS)
+                visit(sh->list[i]);
+        } else {
+            for (int i = r.begin; i < r.end; i++)
+                if (bucket_of(vocab_at(r, i), most, rate) == bucket)
+                    visit(vocab_at(r, i));
         }
         buckets_find(r, turn, before, [&](uint64_t) { return wanted; });
         before = sh->found_before;
