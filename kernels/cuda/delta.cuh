@@ -114,7 +114,9 @@ int delta_slab_units(const struct delta_slab &slab, const struct batch *b);
 void delta_prepare(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
                    struct delta_unit *units, int n);
 void delta_chain(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
-                 const struct delta_unit *units);
+                 const struct delta_unit *units, cudaStream_t stream);
+// Whether the chain leaves much of the device idle.
+bool delta_chain_is_narrow(struct dev *dev, const struct delta_rule_args *a, int n_spans);
 
 // The prefill spans by kernels that take any shape, in float32; and the decode spans.
 void delta_portable(struct dev *dev, const struct delta_rule_args *a, int n_spans);

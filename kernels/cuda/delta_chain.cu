@@ -1,41 +1,52 @@
 // delta_chain.cu - the part of the gated delta rule that goes from chunk to chunk, on warpgroup matrices.
 // bf16, chunks of 64, heads of 128 x 128; struct delta_unit says what came before.
 //
-// A warpgroup owns 64 columns of one head's state and keeps their transpose, in float32, in its
-// registers. All products are taken transposed, so that the sums of one are the left operand of the
-// next in the same registers, and nothing but the inputs passes through shared memory:
-//   (K S)^T = S^T K^T     (Q S)^T = S^T Q^T
-//   V'^T = V^T - (K S)^T diag(v_from_s)
-//   N^T = V'^T T^T        O^T = (Q S)^T diag(o_from_s) + N^T P^T
+// The chain. A warpgroup owns 64 columns of one head's state and keeps their transpose, in float32, in
+// its registers. Its products are taken transposed, so that the sums of one are the left operand of the
+// next in the same registers, and nothing on the way from state to state passes through memory:
+//   (K S)^T = S^T K^T,  V'^T = V^T - (K S)^T diag(v_from_s),  N^T = V'^T T^T,
 //   S^T = decay S^T + (N^T diag(s_from_n)) K
-// A warp of its own keeps the copy engine STAGES chunks ahead.
+// The outputs. A second warpgroup is handed S and N, in bf16 through shared memory, and follows:
+//   O = diag(o_from_s) Q S + P N
+// A third keeps the copy engine some chunks ahead. What one waits for is named at its barrier.
 //
-// Bound by the products of one chunk after another while there are fewer blocks than multiprocessors:
-// 8.4 MFLOP a chunk and head.
+// Bound by the products of one chunk after another while there are fewer blocks than multiprocessors,
+// 6.3 MFLOP a chunk and head without the outputs'; beyond that by all 8.4.
 #include <cudaTypedefs.h>
 
 #include "delta.cuh"
 #include "ptx.cuh"
 
-static constexpr int COLUMNS = 64, GROUP = 128; // of a warpgroup: columns, threads
+static constexpr int COLUMNS = 64, GROUP = 128; // of a warpgroup of the chain: columns, threads
 
-// GROUPS warpgroups share what they need of k, q, T and P.
-template <int GROUPS> struct chain_shape {
-    static constexpr int STAGES = 3, THREADS = (GROUPS + 1) * GROUP;
+// GROUPS warpgroups of the chain share what they need of k, q, T and P. The registers of a warpgroup's
+// threads: four warpgroups of 128, or three, may have 65536 in all.
+template <int GROUPS> struct chain_shape;
+template <> struct chain_shape<1> {
+    static constexpr int STAGES = 3, THREADS = 3 * GROUP;
+    static constexpr int CHAIN_REGISTERS = 240, OUTPUT_REGISTERS = 168;
 };
+template <> struct chain_shape<2> {
+    static constexpr int STAGES = 2, THREADS = 4 * GROUP;
+    static constexpr int CHAIN_REGISTERS = 200, OUTPUT_REGISTERS = 88;
+};
+static constexpr int COPY_REGISTERS = 24;
 
-struct stage_k {
+struct tile_64x128 {
     unsigned char half[2][64 * 128]; // columns 0 .. 63 and 64 .. 127, rows of 128 bytes, swizzled
 };
 
 template <int GROUPS> struct chain_shared {
     struct stage {
-        struct stage_k k, q;
+        struct tile_64x128 k, q;
         unsigned char v[GROUPS][64 * 128];
         struct delta_unit unit;
     } stage[chain_shape<GROUPS>::STAGES];
-    unsigned char o[GROUPS * 4][64 * 32]; // of each warp: 64 tokens, 16 columns
+    struct tile_64x128 state[GROUPS];        // S^T as it enters the chunk
+    unsigned char changes[GROUPS][64 * 128]; // N^T
+    unsigned char o[4][16 * 128];            // of each warp of the outputs: 16 tokens, 64 columns
     uint64_t full[chain_shape<GROUPS>::STAGES], empty[chain_shape<GROUPS>::STAGES];
+    uint64_t state_full[GROUPS], state_free[GROUPS], changes_full[GROUPS], changes_free[GROUPS];
 };
 
 struct chain_args {
@@ -47,7 +58,34 @@ struct chain_args {
     int k_heads, v_heads;
 };
 
-// The copies of one chunk.
+// A block's share: chunks of one span in the slab, one head.
+struct chain_job {
+    struct span span;
+    int chunks, first_token, unit; // unit: of its first chunk
+};
+
+static __device__ __forceinline__ int tokens_of(const struct chain_job &job, int i)
+{
+    return min(DELTA_CHUNK, job.span.t - job.first_token - i * DELTA_CHUNK);
+}
+
+// A warp has written its part of what the products read, or has read its part: one arrival a warp.
+static __device__ __forceinline__ void arrive_written(uint64_t *barrier)
+{
+    fence_proxy_async_shared();
+    __syncwarp(); // the warp's writes
+    if (threadIdx.x % 32 == 0)
+        mbarrier_arrive(shared_address(barrier));
+}
+static __device__ __forceinline__ void arrive_read(uint64_t *barrier)
+{
+    __syncwarp(); // the warp's reads
+    if (threadIdx.x % 32 == 0)
+        mbarrier_arrive(shared_address(barrier));
+}
+
+// ---- the copies -----------------------------------------------------------------------------------
+
 template <int GROUPS>
 static __device__ void fetch(typename chain_shared<GROUPS>::stage &s, uint32_t full,
                              const struct chain_args &a, const CUtensorMap *map, int row, int unit)
@@ -58,14 +96,31 @@ static __device__ void fetch(typename chain_shared<GROUPS>::stage &s, uint32_t f
     mbarrier_arrive_expect_tx(full, (4 + GROUPS) * 64 * 128 + DELTA_UNIT_BYTES);
     cp_async_bulk_tensor_2d(shared_address(s.k.half[0]), map, k, row, full);
     cp_async_bulk_tensor_2d(shared_address(s.k.half[1]), map, k + 64, row, full);
-    cp_async_bulk_tensor_2d(shared_address(s.q.half[0]), map, q, row, full);
-    cp_async_bulk_tensor_2d(shared_address(s.q.half[1]), map, q + 64, row, full);
 #pragma unroll
     for (int i = 0; i < GROUPS; i++)
         cp_async_bulk_tensor_2d(shared_address(s.v[i]), map, v + i * COLUMNS, row, full);
     cp_async_bulk(shared_address(&s.unit), &a.units[(size_t)unit * a.v_heads + v_head],
                   DELTA_UNIT_BYTES, full);
+    cp_async_bulk_tensor_2d(shared_address(s.q.half[0]), map, q, row, full);
+    cp_async_bulk_tensor_2d(shared_address(s.q.half[1]), map, q + 64, row, full);
 }
+
+// One thread.
+template <int GROUPS>
+static __device__ void feed(struct chain_shared<GROUPS> &s, const struct chain_args &a,
+                            const CUtensorMap *map, const struct chain_job &job)
+{
+    constexpr int STAGES = chain_shape<GROUPS>::STAGES;
+    for (int i = 0; i < job.chunks; i++) {
+        const int at = i % STAGES;
+        if (i >= STAGES) // all have read what the stage held
+            mbarrier_wait(shared_address(&s.empty[at]), (i / STAGES - 1) % 2);
+        fetch<GROUPS>(s.stage[at], shared_address(&s.full[at]), a, map,
+                      job.span.t0 + job.first_token + i * DELTA_CHUNK, job.unit + i);
+    }
+}
+
+// ---- the chain ------------------------------------------------------------------------------------
 
 // Rows from n on belong to nobody or to another sequence: zero in k and v, since 0 times what they hold
 // may be NaN.
@@ -98,87 +153,47 @@ static __device__ __forceinline__ void to_left(uint32_t (&y)[N / 2], const float
         y[i] = cvt_bf16x2(x[2 * i], x[2 * i + 1]);
 }
 
-// The two values of a per-token vector for tokens 8 j + 2 (lane % 4) and the one after.
-static __device__ __forceinline__ float2 pair_of(const float *x, int j)
-{
-    return *(const float2 *)&x[8 * j + threadIdx.x % 4 * 2];
-}
-
-// c = s^T m^T for m = k or q.
-static __device__ __forceinline__ void times_rows(float (&c)[32], const uint32_t (&s)[32],
-                                                  const struct stage_k &m)
+// A per-token vector for the columns of a lane: tokens 8 j + 2 (lane % 4) and the one after.
+static __device__ __forceinline__ void load_pairs(float2 (&y)[8], const float *x)
 {
 #pragma unroll
-    for (int i = 0; i < 8; i++)
-        wgmma_m64n64k16_bf16_rs(
-            c, &s[4 * i], wgmma_descriptor(shared_address(m.half[i / 4]) + i % 4 * 32, 0), i > 0);
+    for (int j = 0; j < 8; j++)
+        y[j] = *(const float2 *)&x[8 * j + threadIdx.x % 4 * 2];
 }
 
-// c (+)= x m^T for m = T or P.
-static __device__ __forceinline__ void times_square(float (&c)[32], const uint32_t (&x)[16],
-                                                    const bf16 *m, int keep)
+// V^T in the places of the sums of a product.
+static __device__ __forceinline__ void load_v(uint32_t (&x)[16], const unsigned char *v)
 {
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        wgmma_m64n64k16_bf16_rs(c, &x[4 * i], wgmma_descriptor(shared_address(m) + i * 32, 0),
-                                keep || i > 0);
-}
-
-// v'^T as a left operand.
-static __device__ __forceinline__ void subtract_from_v(uint32_t (&y)[16], const float (&ks)[32],
-                                                       const unsigned char *v,
-                                                       const float *v_from_s)
-{
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-    const int group = 2 * warp + lane / 8 % 2; // 8 columns of v
+    const int lane = threadIdx.x % 32, group = threadIdx.x / 32 % 4 * 2 + lane / 8 % 2;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int token = 16 * i + lane / 16 * 8 + lane % 8;
-        uint32_t x[4];
-        ldmatrix_x4_trans(x, shared_address(v + token * 128 + (group ^ (token % 8)) * 16));
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            const float2 f = pair_of(v_from_s, 2 * i + e / 2);
-            const float low = __uint_as_float(x[e] << 16);
-            const float high = __uint_as_float(x[e] & 0xffff0000u);
-            y[4 * i + e] =
-                cvt_bf16x2(low - f.x * ks[8 * i + 2 * e], high - f.y * ks[8 * i + 2 * e + 1]);
-        }
+        uint32_t y[4];
+        ldmatrix_x4_trans(y, shared_address(v + token * 128 + (group ^ (token % 8)) * 16));
+        x[4 * i] = y[0], x[4 * i + 1] = y[1], x[4 * i + 2] = y[2], x[4 * i + 3] = y[3];
     }
 }
 
-static __device__ __forceinline__ void scale_columns(float (&x)[32], const float *by)
+// (V - diag(f) K S)^T as a left operand, in place of V^T.
+static __device__ __forceinline__ void subtract_from_v(uint32_t (&v)[16], const float (&ks)[32],
+                                                       const float2 (&f)[8])
 {
 #pragma unroll
-    for (int j = 0; j < 8; j++) {
-        const float2 f = pair_of(by, j);
-        x[4 * j] *= f.x;
-        x[4 * j + 1] *= f.y;
-        x[4 * j + 2] *= f.x;
-        x[4 * j + 3] *= f.y;
+    for (int i = 0; i < 16; i++) {
+        const float low = __uint_as_float(v[i] << 16), high = __uint_as_float(v[i] & 0xffff0000u);
+        v[i] = cvt_bf16x2(low - f[i / 2].x * ks[2 * i], high - f[i / 2].y * ks[2 * i + 1]);
     }
 }
 
-// A chunk's outputs of one warp: 16 columns of n tokens, turned in shared memory.
-static __device__ void write_outputs(bf16 *o, size_t stride, unsigned char *tile,
-                                     const uint32_t (&x)[16], int n)
+// A warp's 16 rows of a left operand to a swizzled tile of 64 columns: groups of 16 columns.
+static __device__ __forceinline__ void put_left(unsigned char *tile, const uint32_t *x)
 {
-    const int lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % 32, row = threadIdx.x / 32 % 4 * 16 + lane % 16;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const uint32_t y[4] = {x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]};
-        const int token = 16 * i + lane / 16 * 8 + lane % 8, half = lane / 8 % 2;
-        stmatrix_x4_trans(shared_address(tile + token * 32 + (half ^ (token / 4 % 2)) * 16), y);
+        stmatrix_x4(shared_address(tile + row * 128 + ((2 * i + lane / 16) ^ (row % 8)) * 16), y);
     }
-    __syncwarp(); // the tile is written
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int token = 16 * i + lane / 2, half = lane % 2;
-        if (token < n)
-            *(uint4 *)(o + token * stride + half * 8) =
-                *(const uint4 *)(tile + token * 32 + (half ^ (token / 4 % 2)) * 16);
-    }
-    __syncwarp(); // the tile is free
 }
 
 // Where element e of a lane's share of the state lies, from its first: rows are those of k.
@@ -187,83 +202,41 @@ static __device__ __forceinline__ constexpr int state_at(int e)
     return (e / 4 * 8 + e % 2) * DELTA_DIM + e / 2 % 2 * 8;
 }
 
-static __device__ __forceinline__ float *first_of_lane(float *state)
+// The first element of a lane in a slot.
+static __device__ __forceinline__ float *state_of(const struct chain_args &a, int slot, int column)
 {
     const int lane = threadIdx.x % 32;
-    return state + lane % 4 * 2 * DELTA_DIM + lane / 4;
+    return a.state + ((size_t)slot * a.v_heads + blockIdx.y) * DELTA_DIM * DELTA_DIM +
+           lane % 4 * 2 * DELTA_DIM + column + threadIdx.x / 32 % 4 * 16 + lane / 4;
 }
 
-static __device__ void write_state(float *state, const float (&s)[64])
+static __device__ void write_state(float *to, const float (&s)[64])
 {
-    float *to = first_of_lane(state);
 #pragma unroll
     for (int e = 0; e < 64; e++)
         to[state_at(e)] = s[e];
 }
 
-// The copying warp, one thread of it.
 template <int GROUPS>
-static __device__ void feed(struct chain_shared<GROUPS> &s, const struct chain_args &a,
-                            const CUtensorMap *map, int row, int2 units)
+static __device__ void follow_state(struct chain_shared<GROUPS> &s, const struct chain_args &a,
+                                    const struct chain_job &job, int group)
 {
     constexpr int STAGES = chain_shape<GROUPS>::STAGES;
-    for (int i = 0; i < units.y; i++) {
-        const int at = i % STAGES;
-        if (i >= STAGES)
-            mbarrier_wait(shared_address(&s.empty[at]), (i / STAGES - 1) % 2);
-        fetch<GROUPS>(s.stage[at], shared_address(&s.full[at]), a, map, row + i * DELTA_CHUNK,
-                      units.x + i);
-    }
-}
-
-template <int GROUPS>
-static __global__ void __launch_bounds__(chain_shape<GROUPS>::THREADS, 1)
-    chain_kernel(const struct chain_args a, const __grid_constant__ CUtensorMap map)
-{
-    constexpr int STAGES = chain_shape<GROUPS>::STAGES;
-    extern __shared__ __align__(1024) unsigned char raw[];
-    struct chain_shared<GROUPS> &s = *(struct chain_shared<GROUPS> *)raw;
-    const struct span span = a.spans[blockIdx.z];
-    const int chunks =
-        __shfl_sync(~0u, delta_slab_chunks(a.slab, span.t), 0); // the same in all lanes
-    if (chunks == 0)
-        return;
-    const int first_token = a.slab.first * DELTA_CHUNK, row = span.t0 + first_token;
-    const int unit = delta_first_unit(a.spans, a.slab, blockIdx.z);
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < STAGES; i++) {
-            mbarrier_init(shared_address(&s.full[i]), 1);
-            mbarrier_init(shared_address(&s.empty[i]), GROUPS * 4);
-        }
-        fence_mbarrier_init();
-    }
-    __syncthreads(); // the barriers are there
-    const int group = __shfl_sync(~0u, threadIdx.x / GROUP, 0);
-    if (group == GROUPS) {
-        setmaxnreg_dec<24>();
-        if (threadIdx.x == GROUPS * GROUP)
-            feed<GROUPS>(s, a, &map, row, make_int2(unit, chunks));
-        return;
-    }
-    setmaxnreg_inc<240>();
-
-    const int warp = threadIdx.x / 32;
-    const int column = (blockIdx.x * GROUPS + group) * COLUMNS + warp % 4 * 16;
-    const size_t head_state = (size_t)DELTA_DIM * DELTA_DIM, stride = (size_t)a.v_heads * DELTA_DIM;
-    float *state = a.state + ((size_t)span.slot * a.v_heads + blockIdx.y) * head_state + column;
-    bf16 *o = a.o + (size_t)row * stride + blockIdx.y * DELTA_DIM + column;
-    float S[64], c[32], out[32];                     // c: (K S)^T, then N^T
-    uint32_t left_s[32], left[16], packed[16] = {0}; // packed: outputs of the chunk before
+    const int column = (blockIdx.x * GROUPS + group) * COLUMNS;
+    const bool fresh = job.span.pos0 == 0 && a.slab.first == 0;
+    float S[64], c[32]; // c: (K S)^T, then N^T
+    uint32_t left_s[32], left[16];
+    float2 factor[8];
+    const float *state = state_of(a, job.span.slot, column);
 #pragma unroll
     for (int e = 0; e < 64; e++)
-        S[e] = span.pos0 == 0 && a.slab.first == 0 ? 0.0f : first_of_lane(state)[state_at(e)];
+        S[e] = fresh ? 0.0f : state[state_at(e)];
     to_left(left_s, S);
-
-    for (int i = 0; i < chunks; i++) {
-        const int at = i % STAGES, done = first_token + i * DELTA_CHUNK, n = min(64, span.t - done);
+    for (int i = 0; i < job.chunks; i++) {
+        const int at = i % STAGES, n = tokens_of(job, i);
         typename chain_shared<GROUPS>::stage &in = s.stage[at];
-        mbarrier_wait(shared_address(&s.full[at]), i / STAGES % 2);
-        if (n < 64) {
+        mbarrier_wait(shared_address(&s.full[at]), i / STAGES % 2); // the chunk's copies
+        if (n < DELTA_CHUNK) {
             clear_rows(in.k.half[0], n);
             clear_rows(in.k.half[1], n);
             clear_rows(in.v[group], n);
@@ -272,41 +245,43 @@ static __global__ void __launch_bounds__(chain_shape<GROUPS>::THREADS, 1)
         }
         pin(left_s);
         wgmma_fence();
-        times_rows(c, left_s, in.k);
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            wgmma_m64n64k16_bf16_rs(
+                c, &left_s[4 * j],
+                wgmma_descriptor(shared_address(in.k.half[j / 4]) + j % 4 * 32, 0), j > 0);
         wgmma_commit_group();
-        // The last chunk's outputs, under these products; none before the first chunk.
-        write_outputs(o, stride, s.o[warp], packed, i ? 64 : 0);
-        o += i ? 64 * stride : 0;
-        wgmma_fence();
-        times_rows(out, left_s, in.q);
-        wgmma_commit_group();
-        wgmma_wait_group<1>(); // c
+        load_v(left, in.v[group]);
+        load_pairs(factor, in.unit.v_from_s);
+        mbarrier_wait(shared_address(&s.state_free[group]), (i + 1) % 2); // Q S of the chunk before
+        put_left(s.state[group].half[0], left_s);
+        put_left(s.state[group].half[1], left_s + 16);
+        arrive_written(&s.state_full[group]);
+        wgmma_wait_group<0>(); // (K S)^T
         pin(c);
-        subtract_from_v(left, c, in.v[group], in.unit.v_from_s);
+        pin(left_s);
+        subtract_from_v(left, c, factor);
         pin(left);
         pin(c);
         wgmma_fence();
-        times_square(c, left, in.unit.T, 0);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            wgmma_m64n64k16_bf16_rs(c, &left[4 * j],
+                                    wgmma_descriptor(shared_address(in.unit.T) + j * 32, 0), j > 0);
         wgmma_commit_group();
+        load_pairs(factor, in.unit.s_from_n);
         const float decay = in.unit.decay;
 #pragma unroll
         for (int e = 0; e < 64; e++)
             S[e] *= decay;
-        wgmma_wait_group<1>(); // out
-        pin(out);
-        pin(left_s);
-        scale_columns(out, in.unit.o_from_s);
-        wgmma_wait_group<0>(); // c
+        wgmma_wait_group<0>(); // N^T
         pin(c);
         pin(left);
-        uint32_t left_n[16];
-        to_left(left_n, c);
-        scale_columns(c, in.unit.s_from_n);
-        to_left(left, c);
+#pragma unroll
+        for (int e = 0; e < 16; e++)
+            left[e] = cvt_bf16x2(c[2 * e] * factor[e / 2].x, c[2 * e + 1] * factor[e / 2].y);
         pin(left);
-        pin(left_n);
         pin(S);
-        pin(out);
         wgmma_fence();
 #pragma unroll
         for (int j = 0; j < 4; j++)
@@ -314,26 +289,144 @@ static __global__ void __launch_bounds__(chain_shape<GROUPS>::THREADS, 1)
                 S, &left[4 * j],
                 wgmma_descriptor(shared_address(in.k.half[0]) + j * 2048, 64 * 128));
         wgmma_commit_group();
-        times_square(out, left_n, in.unit.P, 1);
-        wgmma_commit_group();
-        wgmma_wait_group<1>(); // S
+        uint32_t changes[16];
+        to_left(changes, c);
+        mbarrier_wait(shared_address(&s.changes_free[group]),
+                      (i + 1) % 2); // P N of the chunk before
+        put_left(s.changes[group], changes);
+        arrive_written(&s.changes_full[group]);
+        wgmma_wait_group<0>(); // S^T
         pin(S);
         pin(left);
+        arrive_read(&s.empty[at]);
         to_left(left_s, S);
-        wgmma_wait_group<0>(); // out
-        pin(out);
-        pin(left_n);
-        to_left(packed, out);
-        __syncwarp(); // all of the warp is done with the stage
-        if (threadIdx.x % 32 == 0)
-            mbarrier_arrive(shared_address(&s.empty[at]));
-        if (done + n == span.save_t)
-            write_state(a.state + ((size_t)span.save_slot * a.v_heads + blockIdx.y) * head_state +
-                            column,
-                        S);
+        if (i * DELTA_CHUNK + job.first_token + n == job.span.save_t)
+            write_state(state_of(a, job.span.save_slot, column), S);
     }
-    write_outputs(o, stride, s.o[warp], packed, span.t - first_token - (chunks - 1) * DELTA_CHUNK);
-    write_state(state, S);
+    write_state(state_of(a, job.span.slot, column), S);
+}
+
+// ---- the outputs ----------------------------------------------------------------------------------
+
+// A warp's 16 tokens of 64 columns, turned to whole rows in shared memory; n of the chunk's are stored.
+static __device__ void write_outputs(bf16 *o, size_t stride, unsigned char *tile,
+                                     const float (&x)[32], int n)
+{
+    const int lane = threadIdx.x % 32, row = lane % 16, first = threadIdx.x / 32 % 4 * 16;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const uint32_t y[4] = {
+            cvt_bf16x2(x[8 * i], x[8 * i + 1]), cvt_bf16x2(x[8 * i + 2], x[8 * i + 3]),
+            cvt_bf16x2(x[8 * i + 4], x[8 * i + 5]), cvt_bf16x2(x[8 * i + 6], x[8 * i + 7])};
+        stmatrix_x4(shared_address(tile + row * 128 + ((2 * i + lane / 16) ^ (row % 8)) * 16), y);
+    }
+    __syncwarp(); // the tile is written
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int token = 4 * i + lane / 8, group = lane % 8;
+        if (first + token < n)
+            *(uint4 *)(o + (first + token) * stride + group * 8) =
+                *(const uint4 *)(tile + token * 128 + (group ^ (token % 8)) * 16);
+    }
+    __syncwarp(); // the tile is free
+}
+
+template <int GROUPS>
+static __device__ void find_outputs(struct chain_shared<GROUPS> &s, const struct chain_args &a,
+                                    const struct chain_job &job)
+{
+    constexpr int STAGES = chain_shape<GROUPS>::STAGES;
+    const int warp = threadIdx.x / 32 % 4, row = warp * 16 + threadIdx.x % 32 / 4;
+    const size_t stride = (size_t)a.v_heads * DELTA_DIM;
+    bf16 *o = a.o + (size_t)(job.span.t0 + job.first_token) * stride + blockIdx.y * DELTA_DIM +
+              blockIdx.x * GROUPS * COLUMNS;
+    for (int i = 0; i < job.chunks; i++, o += DELTA_CHUNK * stride) {
+        const int at = i % STAGES;
+        typename chain_shared<GROUPS>::stage &in = s.stage[at];
+        mbarrier_wait(shared_address(&s.full[at]), i / STAGES % 2); // the chunk's copies
+        const float low = in.unit.o_from_s[row], high = in.unit.o_from_s[row + 8];
+#pragma unroll 1
+        for (int g = 0; g < GROUPS; g++) {
+            float x[32];
+            mbarrier_wait(shared_address(&s.state_full[g]), i % 2); // S of the chunk
+            wgmma_fence();
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                wgmma_m64n64k16_bf16(
+                    x, wgmma_descriptor(shared_address(in.q.half[j / 4]) + j % 4 * 32, 0),
+                    wgmma_descriptor(shared_address(s.state[g].half[j / 4]) + j % 4 * 32, 0),
+                    j > 0);
+            wgmma_commit_group();
+            wgmma_wait_group<0>();
+            pin(x);
+            arrive_read(&s.state_free[g]);
+#pragma unroll
+            for (int e = 0; e < 32; e++)
+                x[e] *= e % 4 < 2 ? low : high;
+            mbarrier_wait(shared_address(&s.changes_full[g]), i % 2); // N of the chunk
+            pin(x);
+            wgmma_fence();
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                wgmma_m64n64k16_bf16(x, wgmma_descriptor(shared_address(in.unit.P) + j * 32, 0),
+                                     wgmma_descriptor(shared_address(s.changes[g]) + j * 32, 0), 1);
+            wgmma_commit_group();
+            wgmma_wait_group<0>();
+            pin(x);
+            arrive_read(&s.changes_free[g]);
+            if (g + 1 == GROUPS)
+                arrive_read(&s.empty[at]);
+            write_outputs(o + g * COLUMNS, stride, s.o[warp], x, tokens_of(job, i));
+        }
+    }
+}
+
+// ---- the kernel -----------------------------------------------------------------------------------
+
+template <int GROUPS> static __device__ void init_barriers(struct chain_shared<GROUPS> &s)
+{
+    for (int i = 0; i < chain_shape<GROUPS>::STAGES; i++) {
+        mbarrier_init(shared_address(&s.full[i]), 1);
+        mbarrier_init(shared_address(&s.empty[i]), (GROUPS + 1) * 4);
+    }
+    for (int g = 0; g < GROUPS; g++) {
+        mbarrier_init(shared_address(&s.state_full[g]), 4);
+        mbarrier_init(shared_address(&s.state_free[g]), 4);
+        mbarrier_init(shared_address(&s.changes_full[g]), 4);
+        mbarrier_init(shared_address(&s.changes_free[g]), 4);
+    }
+    fence_mbarrier_init();
+}
+
+template <int GROUPS>
+static __global__ void __launch_bounds__(chain_shape<GROUPS>::THREADS, 1)
+    chain_kernel(const struct chain_args a, const __grid_constant__ CUtensorMap map)
+{
+    using shape = chain_shape<GROUPS>;
+    extern __shared__ __align__(1024) unsigned char raw[];
+    struct chain_shared<GROUPS> &s = *(struct chain_shared<GROUPS> *)raw;
+    struct chain_job job = {a.spans[blockIdx.z], 0, a.slab.first * DELTA_CHUNK, 0};
+    // Shuffled so that the compiler knows them to be the same in all lanes.
+    job.chunks = __shfl_sync(~0u, delta_slab_chunks(a.slab, job.span.t), 0);
+    const int group = __shfl_sync(~0u, threadIdx.x / GROUP, 0);
+    if (job.chunks == 0)
+        return;
+    job.unit = delta_first_unit(a.spans, a.slab, blockIdx.z);
+    if (threadIdx.x == 0)
+        init_barriers(s);
+    __syncthreads(); // the barriers are there
+    if (group < GROUPS) {
+        setmaxnreg_inc<shape::CHAIN_REGISTERS>();
+        follow_state(s, a, job, group);
+    } else if (group == GROUPS) {
+        if constexpr (shape::OUTPUT_REGISTERS < 128)
+            setmaxnreg_dec<shape::OUTPUT_REGISTERS>();
+        find_outputs(s, a, job);
+    } else {
+        setmaxnreg_dec<COPY_REGISTERS>();
+        if (threadIdx.x % GROUP == 0)
+            feed(s, a, &map, job);
+    }
 }
 
 // Boxes of 64 rows of 64 values of the input, swizzled.
@@ -364,7 +457,8 @@ static bool map_input(struct dev *dev, CUtensorMap *map, const struct delta_rule
 }
 
 template <int GROUPS>
-static void launch(struct dev *dev, const struct chain_args &p, const CUtensorMap &map)
+static void launch(struct dev *dev, const struct chain_args &p, const CUtensorMap &map,
+                   cudaStream_t stream)
 {
     const int bytes = sizeof(struct chain_shared<GROUPS>);
     cuda_ok(dev,
@@ -372,12 +466,17 @@ static void launch(struct dev *dev, const struct chain_args &p, const CUtensorMa
                                  bytes),
             "delta_chain: shared memory");
     chain_kernel<GROUPS><<<dim3(DELTA_DIM / COLUMNS / GROUPS, p.v_heads, p.slab.n_spans),
-                           chain_shape<GROUPS>::THREADS, bytes, cuda_of(dev)->stream>>>(p, map);
+                           chain_shape<GROUPS>::THREADS, bytes, stream>>>(p, map);
     LAUNCHED(dev, "delta_chain");
 }
 
+bool delta_chain_is_narrow(struct dev *dev, const struct delta_rule_args *a, int n_spans)
+{
+    return DELTA_DIM / COLUMNS * a->v_heads * n_spans <= cuda_of(dev)->n_sm;
+}
+
 void delta_chain(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
-                 const struct delta_unit *units)
+                 const struct delta_unit *units, cudaStream_t stream)
 {
     CUtensorMap map;
     if (!map_input(dev, &map, a))
@@ -389,9 +488,9 @@ void delta_chain(struct dev *dev, const struct delta_rule_args *a, const struct 
                                  .slab = slab,
                                  .k_heads = a->k_heads,
                                  .v_heads = a->v_heads};
-    // Two warpgroups a block read less; one a block is sooner done. Their bits are the same.
-    if (2 * a->v_heads * slab.n_spans > cuda_of(dev)->n_sm)
-        launch<2>(dev, p, map);
+    // One warpgroup of the chain a block is sooner done, two read less. Their bits are the same.
+    if (delta_chain_is_narrow(dev, a, slab.n_spans))
+        launch<1>(dev, p, map, stream);
     else
-        launch<1>(dev, p, map);
+        launch<2>(dev, p, map, stream);
 }

@@ -1,11 +1,15 @@
 // delta_decode.cu - the gated delta rule a token at a time: the whole mixer of a decode step (conv, norms,
 // gates, rule, gated norm) in one kernel, and the rule alone for delta_rule's decode spans.
 //
-// A block takes one value head of one sequence. With s the old state, its columns share out as
+// A block takes one value head of one sequence. With s the old state, the work shares out by columns as
 //   o = e^g s^T q + (q . k) d,   d = beta (v - e^g s^T k),   s = e^g s + k d^T
-// so the state is read once, kept in registers, and written once. Blocks of the value heads of one key
-// head are a cluster: each computes that head's q and k channels from the old convolution state, and
-// the first writes the new one after all have read. Without clusters one block takes them in turn.
+// so one pass over s gives both products. Blocks of the value heads of one key head are a cluster: each
+// computes that head's q and k channels from the old convolution state, and the first writes the new
+// one after all have read. Without clusters one block takes the heads in turn.
+//
+// A state of 128 x 128 is brought to shared memory by the copy engine while the convolution is computed,
+// and taken back by it; three blocks a multiprocessor keep the memory busy. Other shapes, and devices
+// without a copy engine, work on the state in device memory.
 //
 // Bound by: memory, the states read and written once.
 #include "delta.cuh"
@@ -24,18 +28,25 @@ struct step_args {
     float eps;
 };
 
-struct step_shared {
-    float q[DELTA_DIM_MAX], k[DELTA_DIM_MAX], v[DELTA_DIM_MAX]; // after conv; not normalised
-    float d[DELTA_DIM_MAX], o[DELTA_DIM_MAX];
-    float sums[2][THREADS * 4]; // of s^T k and s^T q, by group of rows
+// DIM: the most that k_dim and v_dim can be.
+template <int DIM> struct step_shared {
+    float q[DIM], k[DIM], v[DIM], d[DIM]; // q, k, v after conv, not normalised
+    float sums[2][THREADS * 4];           // of s^T k and s^T q, by group of rows
     float q_scale, k_scale, qk, decay, beta;
     float squares[WARPS];
+    alignas(8) uint64_t full;
 };
 
 // Where a block is at.
 struct step_place {
     struct span span;
     int k_head, v_head;
+};
+
+// A thread's channels: the columns of the convolution's input that its token needs, oldest first.
+template <int DIM> struct channels {
+    static constexpr int ROUNDS = 3 * DIM / THREADS + (3 * DIM % THREADS > 0);
+    float x[ROUNDS][CONV_WIDTH];
 };
 
 static __device__ __forceinline__ float warp_sum(float x)
@@ -66,24 +77,25 @@ static __device__ __forceinline__ float column(const struct step_args &p, const 
     return span.pos0 ? p.conv_state[((size_t)span.slot * PAST + PAST + t) * p.channels + ch] : 0.0f;
 }
 
-template <typename act_t, bool MIXER>
-static __device__ void load_token(struct step_shared &s, const struct step_args &p,
-                                  const struct step_place &at, int t)
+// q, k, v of token t to s; with MIXER they pass the convolution, and c keeps its columns.
+template <typename act_t, bool MIXER, int DIM>
+static __device__ void load_token(struct step_shared<DIM> &s, struct channels<DIM> &c,
+                                  const struct step_args &p, const struct step_place &at, int t)
 {
-    for (int i = threadIdx.x; i < 2 * p.k_dim + p.v_dim; i += THREADS) {
-        const int ch = channel_of(p, at, i);
-        float x = column<act_t>(p, at.span, t, ch);
-        if constexpr (MIXER) {
-            const float4 w = *(const float4 *)&p.conv_w[(size_t)ch * CONV_WIDTH];
-            x = w.x * column<act_t>(p, at.span, t - 3, ch) +
-                w.y * column<act_t>(p, at.span, t - 2, ch) +
-                w.z * column<act_t>(p, at.span, t - 1, ch) + w.w * x;
-            x /= 1.0f + expf(-x);
-        }
-        float *to = i < p.k_dim ? s.q : i < 2 * p.k_dim ? s.k - p.k_dim : s.v - 2 * p.k_dim;
-        to[i] = x;
+    const int n = 2 * p.k_dim + p.v_dim;
+    float4 w[channels<DIM>::ROUNDS];
+#pragma unroll
+    for (int r = 0; r < channels<DIM>::ROUNDS; r++) {
+        const int i = threadIdx.x + r * THREADS, ch = channel_of(p, at, i);
+        if (i >= n)
+            break;
+#pragma unroll
+        for (int j = MIXER ? 0 : PAST; j < CONV_WIDTH; j++)
+            c.x[r][j] = column<act_t>(p, at.span, t - PAST + j, ch);
+        if constexpr (MIXER)
+            w[r] = *(const float4 *)&p.conv_w[(size_t)ch * CONV_WIDTH];
     }
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == THREADS - 1) { // a thread with few channels
         const struct delta_gate gate =
             delta_gate_of((const act_t *)p.a, (const act_t *)p.b,
                           (size_t)(at.span.t0 + t) * p.v_heads + at.v_head, p.A_log[at.v_head],
@@ -91,10 +103,40 @@ static __device__ void load_token(struct step_shared &s, const struct step_args 
         s.decay = expf(gate.g);
         s.beta = gate.beta;
     }
+#pragma unroll
+    for (int r = 0; r < channels<DIM>::ROUNDS; r++) {
+        const int i = threadIdx.x + r * THREADS;
+        if (i >= n)
+            break;
+        float x = c.x[r][PAST];
+        if constexpr (MIXER) {
+            x = w[r].x * c.x[r][0] + w[r].y * c.x[r][1] + w[r].z * c.x[r][2] + w[r].w * x;
+            x /= 1.0f + expf(-x);
+        }
+        float *to = i < p.k_dim ? s.q : i < 2 * p.k_dim ? s.k - p.k_dim : s.v - 2 * p.k_dim;
+        to[i] = x;
+    }
+}
+
+// The slot's columns after the span, from those of its last token: channels first .. last - 1.
+template <int DIM>
+static __device__ void keep_columns(const struct channels<DIM> &c, const struct step_args &p,
+                                    const struct step_place &at, int first, int last)
+{
+    float *state = p.conv_state + (size_t)at.span.slot * PAST * p.channels;
+#pragma unroll
+    for (int r = 0; r < channels<DIM>::ROUNDS; r++) {
+        const int i = threadIdx.x + r * THREADS;
+        if (i < first || i >= last)
+            continue;
+#pragma unroll
+        for (int j = 0; j < PAST; j++)
+            state[(size_t)j * p.channels + channel_of(p, at, i)] = c.x[r][j + 1];
+    }
 }
 
 // Norms of q and k and their product: a warp each.
-static __device__ void find_norms(struct step_shared &s, int k_dim)
+template <int DIM> static __device__ void find_norms(struct step_shared<DIM> &s, int k_dim)
 {
     const int warp = threadIdx.x / 32;
     if (warp > 2)
@@ -114,10 +156,13 @@ static __device__ void find_norms(struct step_shared &s, int k_dim)
         s.qk = sum;
 }
 
-// d and o of every column from `groups` partial sums.
-static __device__ void finish_columns(struct step_shared &s, int v_dim, int groups)
+// d of column threadIdx.x from `groups` partial sums, and its o. The squares of o are left by warp.
+template <int DIM>
+static __device__ float finish_column(struct step_shared<DIM> &s, int v_dim, int groups)
 {
-    for (int j = threadIdx.x; j < v_dim; j += THREADS) {
+    const int j = threadIdx.x;
+    float o = 0;
+    if (j < v_dim) {
         float sk = 0, sq = 0;
         for (int g = 0; g < groups; g++) {
             sk += s.sums[0][g * v_dim + j];
@@ -125,8 +170,12 @@ static __device__ void finish_columns(struct step_shared &s, int v_dim, int grou
         }
         const float d = s.beta * (s.v[j] - s.decay * s.k_scale * sk);
         s.d[j] = d;
-        s.o[j] = s.q_scale * (s.decay * sq + s.qk * s.k_scale * d);
+        o = s.q_scale * (s.decay * sq + s.qk * s.k_scale * d);
     }
+    const float squares = warp_sum(o * o);
+    if (j % 32 == 0)
+        s.squares[j / 32] = squares;
+    return o;
 }
 
 static __device__ __forceinline__ void add_scaled(float4 &sum, const float4 &x, float f)
@@ -141,59 +190,16 @@ static __device__ __forceinline__ float4 advanced(const float4 &s, float decay, 
             decay * s.w + k * d.w};
 }
 
-// The state of 128 x 128 in registers: a thread has four columns of 16 rows.
-struct state_tile {
-    static constexpr int ROWS = DELTA_DIM / WARPS;
-    float4 x[ROWS];
-
-    __device__ void load(const float *state, bool fresh)
-    {
-        const float4 *from =
-            (const float4 *)state + threadIdx.x / 32 * ROWS * 32 + threadIdx.x % 32;
-#pragma unroll
-        for (int i = 0; i < ROWS; i++)
-            x[i] = fresh ? make_float4(0, 0, 0, 0) : __ldcs(from + i * 32);
-    }
-    __device__ void store(float *state) const
-    {
-        float4 *to = (float4 *)state + threadIdx.x / 32 * ROWS * 32 + threadIdx.x % 32;
-#pragma unroll
-        for (int i = 0; i < ROWS; i++)
-            __stcs(to + i * 32, x[i]);
-    }
-    __device__ void step(struct step_shared &s)
-    {
-        const int row = threadIdx.x / 32 * ROWS, quad = threadIdx.x % 32;
-        float4 sk = {0, 0, 0, 0}, sq = sk;
-#pragma unroll
-        for (int i = 0; i < ROWS; i++) {
-            add_scaled(sk, x[i], s.k[row + i]);
-            add_scaled(sq, x[i], s.q[row + i]);
-        }
-        ((float4 *)s.sums[0])[threadIdx.x / 32 * 32 + quad] = sk;
-        ((float4 *)s.sums[1])[threadIdx.x / 32 * 32 + quad] = sq;
-        __syncthreads(); // partial sums and norms are there
-        finish_columns(s, DELTA_DIM, WARPS);
-        __syncthreads(); // d and o are there
-        const float4 d = ((const float4 *)s.d)[quad];
-#pragma unroll
-        for (int i = 0; i < ROWS; i++)
-            x[i] = advanced(x[i], s.decay, d, s.k_scale * s.k[row + i]);
-    }
-};
-
-// The same for any shape, the state read twice from memory.
-static __device__ void general_step(struct step_shared &s, float *state, const struct step_args &p,
-                                    bool fresh)
+// One token's pass over the state, in shared or device memory; o of column threadIdx.x.
+template <int DIM>
+static __device__ float step(struct step_shared<DIM> &s, float *state, int k_dim, int v_dim)
 {
-    const int quads = p.v_dim / 4, groups = THREADS / quads;
+    const int quads = v_dim / 4, groups = THREADS / quads;
     const int quad = threadIdx.x % quads, group = threadIdx.x / quads;
-    float4 *at = (float4 *)state + quad;
+    float4 *at = (float4 *)state + quad, sk = {0, 0, 0, 0}, sq = sk;
     if (group < groups) {
-        float4 sk = {0, 0, 0, 0}, sq = sk;
-        for (int i = group; i < p.k_dim; i += groups) {
-            if (fresh)
-                at[i * quads] = make_float4(0, 0, 0, 0);
+#pragma unroll 8
+        for (int i = group; i < k_dim; i += groups) {
             add_scaled(sk, at[i * quads], s.k[i]);
             add_scaled(sq, at[i * quads], s.q[i]);
         }
@@ -201,119 +207,149 @@ static __device__ void general_step(struct step_shared &s, float *state, const s
         ((float4 *)s.sums[1])[group * quads + quad] = sq;
     }
     __syncthreads(); // partial sums and norms are there
-    finish_columns(s, p.v_dim, groups);
-    __syncthreads(); // d and o are there
-    if (group < groups)
-        for (int i = group; i < p.k_dim; i += groups)
-            at[i * quads] =
-                advanced(at[i * quads], s.decay, ((const float4 *)s.d)[quad], s.k_scale * s.k[i]);
+    const float o = finish_column(s, v_dim, groups);
+    __syncthreads(); // d and the squares are there
+    if (group < groups) {
+        const float4 d = ((const float4 *)s.d)[quad];
+        const float decay = s.decay, k_scale = s.k_scale;
+#pragma unroll 8
+        for (int i = group; i < k_dim; i += groups)
+            at[i * quads] = advanced(at[i * quads], decay, d, k_scale * s.k[i]);
+    }
+    return o;
 }
 
 // y = o, or its gated norm.
-template <typename act_t, bool MIXER>
-static __device__ void write_token(struct step_shared &s, const struct step_args &p,
-                                   const struct step_place &at, int t)
+template <typename act_t, bool MIXER, int DIM>
+static __device__ void write_token(const struct step_shared<DIM> &s, const struct step_args &p,
+                                   size_t row, float o, float z, float w)
 {
-    const int j = threadIdx.x;
-    const size_t row = ((size_t)(at.span.t0 + t) * p.v_heads + at.v_head) * p.v_dim;
-    const float o = j < p.v_dim ? s.o[j] : 0.0f;
-    float factor = 1.0f;
+    if (threadIdx.x >= p.v_dim)
+        return;
     if constexpr (MIXER) {
-        const float squares = warp_sum(o * o);
-        if (j % 32 == 0)
-            s.squares[j / 32] = squares;
-        __syncthreads(); // squares are there
         float sum = 0;
 #pragma unroll
         for (int i = 0; i < WARPS; i++)
             sum += s.squares[i];
-        factor = rsqrtf(sum / p.v_dim + p.eps);
-        if (j < p.v_dim) {
-            const float z = to_float(((const act_t *)p.z)[row + j]);
-            factor *= p.norm_w[j] * (z / (1.0f + expf(-z)));
-        }
+        o *= rsqrtf(sum / p.v_dim + p.eps) * (w * (z / (1.0f + expf(-z))));
     }
-    if (j < p.v_dim)
-        ((act_t *)p.y)[row + j] = from_float<act_t>(o * factor);
+    ((act_t *)p.y)[row + threadIdx.x] = from_float<act_t>(o);
 }
 
-// The slot's columns after the span, for the channels of v, and of q and k where this block owns them.
-template <typename act_t>
-static __device__ void keep_columns(const struct step_args &p, const struct step_place &at,
-                                    bool owner)
+// All tokens of one value head of one span, on a state that is in place.
+template <typename act_t, bool MIXER, int DIM>
+static __device__ void do_head(struct step_shared<DIM> &s, struct channels<DIM> &c, float *state,
+                               const struct step_args &p, const struct step_place &at, bool by_copy)
 {
-    for (int i = threadIdx.x + (owner ? 0 : 2 * p.k_dim); i < 2 * p.k_dim + p.v_dim; i += THREADS) {
-        const int ch = channel_of(p, at, i);
-        float c[PAST];
-#pragma unroll
-        for (int j = 0; j < PAST; j++)
-            c[j] = column<act_t>(p, at.span, at.span.t - PAST + j, ch);
-#pragma unroll
-        for (int j = 0; j < PAST; j++)
-            p.conv_state[((size_t)at.span.slot * PAST + j) * p.channels + ch] = c[j];
+    for (int t = 0; t < at.span.t; t++) {
+        const size_t row = ((size_t)(at.span.t0 + t) * p.v_heads + at.v_head) * p.v_dim;
+        float z = 0, w = 0;
+        if (MIXER && threadIdx.x < p.v_dim) {
+            z = to_float(((const act_t *)p.z)[row + threadIdx.x]);
+            w = p.norm_w[threadIdx.x];
+        }
+        load_token<act_t, MIXER>(s, c, p, at, t);
+        __syncthreads(); // q, k, v and gates are there
+        if (MIXER && t == at.span.t - 1)
+            barrier_cluster_arrive(); // this block has read its old columns
+        find_norms(s, p.k_dim);
+        if (t == 0 && by_copy)
+            mbarrier_wait(shared_address(&s.full), 0);
+        const float o = step(s, state, p.k_dim, p.v_dim);
+        write_token<act_t, MIXER>(s, p, row, o, z, w);
+        __syncthreads(); // all of s is free, the state is complete
     }
 }
 
-template <typename act_t, bool FAST, bool MIXER>
-static __global__ void __launch_bounds__(THREADS, 2) step_kernel(const struct step_args p)
+// One value head a block; the state of 128 x 128 in shared memory.
+template <typename act_t, bool MIXER>
+static __global__ void __launch_bounds__(THREADS, 3) step_kernel(struct step_args p)
 {
-    __shared__ struct step_shared s;
-    const int ratio = p.v_heads / p.k_heads, blocks = gridDim.x / p.k_heads;
-    struct step_place at = {p.spans[blockIdx.y], (int)blockIdx.x / blocks, 0};
-    const int rank = blockIdx.x % blocks;
-    for (int r = rank; r < ratio; r += blocks) {
-        at.v_head = at.k_head * ratio + r;
-        float *state = p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * p.k_dim * p.v_dim;
-        struct state_tile tile;
-        if constexpr (FAST)
-            tile.load(state, at.span.pos0 == 0);
-        for (int t = 0; t < at.span.t; t++) {
-            load_token<act_t, MIXER>(s, p, at, t);
-            __syncthreads(); // q, k, v and gates are there
-            find_norms(s, p.k_dim);
-            if constexpr (FAST)
-                tile.step(s);
-            else
-                general_step(s, state, p, at.span.pos0 == 0 && t == 0);
-            write_token<act_t, MIXER>(s, p, at, t);
-            __syncthreads(); // all of s is free
-        }
-        if constexpr (FAST)
-            tile.store(state);
-        if (MIXER && r + blocks < ratio)
-            keep_columns<act_t>(p, at, false);
+    p.k_dim = p.v_dim = DELTA_DIM; // known here, as the caller has made sure
+    extern __shared__ __align__(128) unsigned char raw[];
+    constexpr int SIZE = DELTA_DIM * DELTA_DIM;
+    float *tile = (float *)raw;
+    struct step_shared<DELTA_DIM> &s = *(struct step_shared<DELTA_DIM> *)(tile + SIZE);
+    const int ratio = p.v_heads / p.k_heads;
+    const struct step_place at = {p.spans[blockIdx.y], (int)blockIdx.x / ratio, (int)blockIdx.x};
+    float *state = p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * SIZE;
+    const bool fresh = at.span.pos0 == 0;
+    if (threadIdx.x == 0 && !fresh) {
+        const uint32_t full = shared_address(&s.full);
+        mbarrier_init(full, 1);
+        fence_mbarrier_init();
+        mbarrier_arrive_expect_tx(full, SIZE * sizeof(float));
+        cp_async_bulk(shared_address(tile), state, SIZE * sizeof(float), full);
+    }
+    for (int i = threadIdx.x; i < SIZE && fresh; i += THREADS)
+        tile[i] = 0;
+    struct channels<DELTA_DIM> c;
+    do_head<act_t, MIXER>(s, c, tile, p, at, !fresh);
+    fence_proxy_async_shared();
+    __syncthreads(); // the state is complete and ordered before the copy
+    if (threadIdx.x == 0) {
+        cp_async_bulk_store(state, shared_address(tile), SIZE * sizeof(float));
+        cp_async_bulk_commit_group();
     }
     if constexpr (MIXER) {
-        if (blocks > 1) { // every block of the key head has read its old columns
-            barrier_cluster_arrive();
-            barrier_cluster_wait();
+        keep_columns(c, p, at, 2 * p.k_dim, 2 * p.k_dim + p.v_dim);
+        barrier_cluster_wait(); // every block of the key head has read its old columns
+        if (at.v_head % ratio == 0)
+            keep_columns(c, p, at, 0, 2 * p.k_dim);
+    }
+    if (threadIdx.x == 0)
+        cp_async_bulk_wait_group_read<0>(); // before the block's memory goes
+}
+
+// All value heads of a key head one after another, any shape, the states in device memory.
+template <typename act_t, bool MIXER>
+static __global__ void __launch_bounds__(THREADS, 1) general_kernel(const struct step_args p)
+{
+    __shared__ struct step_shared<DELTA_DIM_MAX> s;
+    const int ratio = p.v_heads / p.k_heads, k_head = blockIdx.x;
+    struct step_place at = {p.spans[blockIdx.y], k_head, 0};
+    struct channels<DELTA_DIM_MAX> c;
+    for (int r = 0; r < ratio; r++) {
+        at.v_head = k_head * ratio + r;
+        const size_t size = (size_t)p.k_dim * p.v_dim;
+        float *state = p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * size;
+        for (int i = threadIdx.x; i < (int)size && at.span.pos0 == 0; i += THREADS)
+            state[i] = 0;
+        do_head<act_t, MIXER>(s, c, state, p, at, false);
+        if (MIXER) {
+            barrier_cluster_wait(); // pairs with do_head's; the block is alone in its cluster
+            keep_columns(c, p, at, r + 1 == ratio ? 0 : 2 * p.k_dim, 2 * p.k_dim + p.v_dim);
         }
-        keep_columns<act_t>(p, at, rank == 0);
     }
 }
 
-// One block a value head where the device has clusters and they are large enough, else one a key head.
+// One block a value head and one cluster a key head where the device has them, else one a key head.
 template <typename act_t, bool MIXER>
 static void launch(struct dev *dev, const struct step_args &p, int n_spans)
 {
-    const int ratio = p.v_heads / p.k_heads;
-    const bool split = !MIXER || ratio == 1 || (cuda_of(dev)->arch >= 90 && ratio <= CLUSTER_MAX);
-    const bool fast = p.k_dim == DELTA_DIM && p.v_dim == DELTA_DIM;
-    const unsigned blocks = split ? ratio : 1;
+    const int ratio = p.v_heads / p.k_heads, arch = cuda_of(dev)->arch;
+    const int bytes = DELTA_DIM * DELTA_DIM * sizeof(float) + sizeof(struct step_shared<DELTA_DIM>);
+    if (p.k_dim != DELTA_DIM || p.v_dim != DELTA_DIM || arch < 90 || ratio > CLUSTER_MAX) {
+        general_kernel<act_t, MIXER>
+            <<<dim3(p.k_heads, n_spans), THREADS, 0, cuda_of(dev)->stream>>>(p);
+        LAUNCHED(dev, "delta_decode");
+        return;
+    }
     cudaLaunchAttribute cluster;
     cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim = {MIXER ? blocks : 1, 1, 1};
+    cluster.val.clusterDim = {(unsigned)ratio, 1, 1};
     cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(p.k_heads * blocks, n_spans);
+    config.gridDim = dim3(p.v_heads, n_spans);
     config.blockDim = dim3(THREADS);
+    config.dynamicSmemBytes = bytes;
     config.stream = cuda_of(dev)->stream;
     config.attrs = &cluster;
-    config.numAttrs = MIXER && blocks > 1;
-    cuda_ok(
-        dev,
-        cudaLaunchKernelEx(
-            &config, fast ? step_kernel<act_t, true, MIXER> : step_kernel<act_t, false, MIXER>, p),
-        "delta_decode");
+    config.numAttrs = MIXER && ratio > 1;
+    cuda_ok(dev,
+            cudaFuncSetAttribute(step_kernel<act_t, MIXER>,
+                                 cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+            "delta_decode: shared memory");
+    cuda_ok(dev, cudaLaunchKernelEx(&config, step_kernel<act_t, MIXER>, p), "delta_decode");
 }
 
 void delta_steps(struct dev *dev, const struct delta_rule_args *a, int first)

@@ -26,7 +26,7 @@ template <bool WIDE> struct block {
 
 template <bool WIDE> struct shared {
     alignas(1024) unsigned char k[64 * 256], q[64 * 256]; // 16-byte group c of row i at c ^ (i % 8)
-    struct delta_unit unit;
+    struct delta_unit unit[2]; // of this value head and of the last, which is being copied out
     uint4 right[RIGHT_SLOTS][WIDE ? 2 : 1][32];
     float G[HEADS_MAX][64], beta[HEADS_MAX][64]; // G in units of log 2
     float k_norm[64], q_norm[64];                // 1 / |k|, scale / |q|
@@ -373,7 +373,7 @@ static __device__ void decay_rows(struct rows<WIDE> *r, struct shared<WIDE> &s, 
             P[e] = qk[j][e] * d;
             A[e] = col < row ? s.beta[head][row] * (kk[j][e] * d) : 0.0f;
         }
-        put_block(s.unit.P, j, P);
+        put_block(s.unit[head % 2].P, j, P);
         if constexpr (REPORT)
             put_float_block(A_out, j, A);
         if (j == warp) {
@@ -450,8 +450,8 @@ static __global__ void __launch_bounds__(THREADS, WIDE ? 2 : 3)
     load_tile(s.q, q, stride, place.n);
     for (int h = tid / 32; h < ratio; h += THREADS / 32)
         find_gates(s.G[h], s.beta[h], p, place.row, place.n, k_head * ratio + h);
-    for (int i = tid; i < (int)(2 * sizeof s.unit.T / 16); i += THREADS)
-        ((uint4 *)s.unit.T)[i] = make_uint4(0, 0, 0, 0); // what lies above the diagonal stays zero
+    for (int i = tid; i < 2 * (int)(2 * sizeof s.unit->T / 16); i += THREADS)
+        ((uint4 *)s.unit[i % 2].T)[i / 2] = make_uint4(0, 0, 0, 0); // stays zero above the diagonal
     cp_async_wait_all();
     __syncthreads(); // tiles, gates and zeros are there
     find_norms(s.k_norm, s.k, 1.0f);
@@ -476,30 +476,33 @@ static __global__ void __launch_bounds__(THREADS, WIDE ? 2 : 3)
         const bool checked = REPORT && (number + head) % p.report_every == 0;
         struct rows<WIDE> r;
         struct notes notes = {0};
+        struct delta_unit &unit = s.unit[h % 2];
+        if (h >= 2) {
+            if (tid == 0)
+                cp_async_bulk_wait_group_read<1>();
+            __syncthreads(); // what the unit held has been copied out
+        }
         decay_rows<WIDE, REPORT>(&r, s, A_out, kk, qk, h);
         if (tid < 64) {
             const float last = s.G[h][63], G = s.G[h][tid];
-            s.unit.v_from_s[tid] = ex2_approx(G) * s.k_norm[tid];
-            s.unit.o_from_s[tid] = ex2_approx(G) * s.q_norm[tid];
-            s.unit.s_from_n[tid] = tid < place.n ? ex2_approx(last - G) * s.k_norm[tid] : 0.0f;
-            s.unit.decay = ex2_approx(last);
+            unit.v_from_s[tid] = ex2_approx(G) * s.k_norm[tid];
+            unit.o_from_s[tid] = ex2_approx(G) * s.q_norm[tid];
+            unit.s_from_n[tid] = tid < place.n ? ex2_approx(last - G) * s.k_norm[tid] : 0.0f;
+            unit.decay = ex2_approx(last);
         }
         invert<WIDE, REPORT>(&r, s.right, &notes);
-        put_rows(s.unit.T, checked ? T_out : NULL, r, s.beta[h]);
+        put_rows(unit.T, checked ? T_out : NULL, r, s.beta[h]);
         fence_proxy_async_shared();
         __syncthreads(); // the unit is complete
         if (tid == 0) {
             cp_async_bulk_store(&p.units[(size_t)blockIdx.x * p.v_heads + head],
-                                shared_address(&s.unit), DELTA_UNIT_BYTES);
+                                shared_address(&unit), DELTA_UNIT_BYTES);
             cp_async_bulk_commit_group();
         }
-        if (checked)
+        if (checked) {
             write_report(p.report, A_out, T_out, notes);
-        if (h + 1 == ratio)
-            break;
-        if (tid == 0)
-            cp_async_bulk_wait_group_read<0>();
-        __syncthreads(); // the unit has been read, and the report's matrices
+            __syncthreads(); // the report's matrices are free
+        }
     }
     if (tid == 0)
         cp_async_bulk_wait_group_read<0>(); // before the block's memory goes

@@ -72,9 +72,36 @@ static void cuda_close(struct dev *dev)
         cublasDestroy(cuda->blas);
     if (cuda->blas_lt)
         cublasLtDestroy(cuda->blas_lt);
+    for (int i = 0; i < 2; i++) {
+        if (cuda->prepared[i])
+            cudaEventDestroy(cuda->prepared[i]);
+        if (cuda->chained[i])
+            cudaEventDestroy(cuda->chained[i]);
+    }
+    if (cuda->chain_stream)
+        cudaStreamDestroy(cuda->chain_stream);
     if (cuda->stream)
         cudaStreamDestroy(cuda->stream);
     free(cuda);
+}
+
+// The stream that works beside the first, and what they wait for of each other.
+static bool open_chain(struct dev *dev)
+{
+    struct cuda *cuda = cuda_of(dev);
+    int least = 0, greatest = 0;
+    bool ok =
+        cuda_ok(dev, cudaDeviceGetStreamPriorityRange(&least, &greatest), "priorities") &&
+        cuda_ok(dev,
+                cudaStreamCreateWithPriority(&cuda->chain_stream, cudaStreamNonBlocking, greatest),
+                "stream");
+    for (int i = 0; i < 2; i++)
+        ok = ok &&
+             cuda_ok(dev, cudaEventCreateWithFlags(&cuda->prepared[i], cudaEventDisableTiming),
+                     "event") &&
+             cuda_ok(dev, cudaEventCreateWithFlags(&cuda->chained[i], cudaEventDisableTiming),
+                     "event");
+    return ok;
 }
 
 // Everything that can fail while opening; the failure is kept.
@@ -91,6 +118,7 @@ static void open_parts(struct dev *dev)
     cuda->memory = prop.totalGlobalMem;
     cuda->l2_bytes = (size_t)prop.l2CacheSize;
     if (cuda_ok(dev, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "stream") &&
+        open_chain(dev) &&
         cuda_ok(dev, cudaMallocHost(&cuda->staging, STAGING_BYTES), "cudaMallocHost") &&
         cuda_blas_ok(dev, cublasCreate(&cuda->blas), "cublasCreate") &&
         cuda_blas_ok(dev, cublasLtCreate(&cuda->blas_lt), "cublasLtCreate"))

@@ -39,6 +39,8 @@ struct cuda {
     size_t memory, l2_bytes;
     enum dtype act;
     cudaStream_t stream;
+    cudaStream_t chain_stream; // delta_rule: of a higher priority, joined with stream when it returns
+    cudaEvent_t prepared[2], chained[2];
     cublasHandle_t blas;
     cublasLtHandle_t blas_lt;
     char name[256];

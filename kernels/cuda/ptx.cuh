@@ -106,6 +106,18 @@ static __device__ __forceinline__ void stmatrix_x4_trans(uint32_t address, const
 #endif
 }
 
+// The same, as they are.
+static __device__ __forceinline__ void stmatrix_x4(uint32_t address, const uint32_t (&r)[4])
+{
+#if PTX_SM90
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+                 "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
 // 16 bytes from global to shared memory; bytes 0 writes zeros instead.
 static __device__ __forceinline__ void cp_async_16(uint32_t dst, const void *src, uint32_t bytes)
 {

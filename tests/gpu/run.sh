@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
-#   tests/gpu/run.sh [step...]   ops golden bf16 sanitize http perf ops_perf inverse
+#   tests/gpu/run.sh [step...]   ops golden bf16 sanitize http perf ops_perf inverse rule
 # The rest needs nothing but the programs; bf16 needs Python with torch and transformers.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -47,6 +47,8 @@ for step in "${steps[@]}"; do
         done
         ;;
     ops_perf) run "$bin/ops_check" perf all --device cuda --act bf16 ;;
+    # One layer's rule beside flash-linear-attention (fla-core); fails where ours is not the faster.
+    rule) run python3 tests/gpu/delta_rule_rival.py "$bin/ops_check" ;;
     inverse) run "$bin/model_check" inverse --device cuda ;;
     *) echo "run.sh: there is no step '$step'" >&2; exit 2 ;;
     esac

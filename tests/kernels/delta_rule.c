@@ -8,6 +8,8 @@
 #include "key_draws.h"
 #include "ops_check.h"
 
+void delta_rule_shapes(const struct ops *ops, struct dev *dev); // delta_rule_shapes.c
+
 enum { SPANS_MAX = 4, SLOTS = 8, SAVED_MAX = 2, CUTS_MAX = 16 };
 
 struct shape {
@@ -542,5 +544,8 @@ void delta_rule_table(const struct ops *ops, struct dev *dev)
     }
 }
 
-const struct op_check check_delta_rule = {
-    .n_cases = sizeof SHAPES / sizeof *SHAPES, .make = make, .part = part, .extra = extra};
+const struct op_check check_delta_rule = {.n_cases = sizeof SHAPES / sizeof *SHAPES,
+                                          .make = make,
+                                          .part = part,
+                                          .extra = extra,
+                                          .perf_extra = delta_rule_shapes};
