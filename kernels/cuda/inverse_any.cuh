@@ -44,7 +44,7 @@ template <int WARPS> __device__ __forceinline__ void tri_sync(int barrier)
     if constexpr (WARPS == 1)
         __syncwarp();
     else
-        ptx_bar_sync(barrier, WARPS * 32);
+        bar_sync(barrier, WARPS * 32);
 }
 
 // The thread's place in the group that shares the matrix.
@@ -61,8 +61,8 @@ template <int TYPE, int WARPS> __device__ __forceinline__ int tri_unit()
 // c = rule(a b) block by block, all lower triangular; c may be a or b: results wait in registers until
 // all are there.
 template <int C, int TYPE, int WARPS>
-__device__ void tri_products(const tri_blocks &c, const tri_blocks &a, const tri_blocks &b, int width,
-                             const tri_rule &rule, int barrier, tri_seen &seen)
+__device__ void tri_products(const tri_blocks &c, const tri_blocks &a, const tri_blocks &b,
+                             int width, const tri_rule &rule, int barrier, tri_seen &seen)
 {
     using shape = tile_shape<TYPE>;
     constexpr int UNITS = WARPS * shape::TILES_PER_WARP, SIDE = C / TRI_LEAF;
@@ -217,8 +217,9 @@ __device__ void tri_merge_pairs(const tri_matrices &m, int width, int barrier, t
                       c = at % side * TRI_LEAF, lower = first + width + r;
             float *y = t + (first + r) * ld + first + width + c;
             if (second)
-                tri_tile<TYPE>({t + lower * ld + first + c, ld, 0}, {t + lower * ld + first + width, ld, 0},
-                               {y - r * ld, ld, 0}, 0, r + TRI_LEAF, -1.0f, seen);
+                tri_tile<TYPE>({t + lower * ld + first + c, ld, 0},
+                               {t + lower * ld + first + width, ld, 0}, {y - r * ld, ld, 0}, 0,
+                               r + TRI_LEAF, -1.0f, seen);
             else
                 tri_tile<TYPE>({y, ld, 0}, {a + lower * ld + first, ld, 0},
                                {t + first * ld + first + c, ld, 0}, c, width, 1.0f, seen);
@@ -248,7 +249,8 @@ __device__ void tri_substitute(const tri_matrices &m, tri_seen &seen)
             if constexpr (TYPE == INVERSE_INT8) {
                 const float unit = 1.0f / (1 << TRI_SHIFT);
                 const long long half = 1 << (TRI_SHIFT - 1);
-                sum = (float)tri_fixed((float)((whole + half) >> TRI_SHIFT) * unit, seen.lost) * unit;
+                sum =
+                    (float)tri_fixed((float)((whole + half) >> TRI_SHIFT) * unit, seen.lost) * unit;
             }
             t[i * ld + j] = -sum;
             seen.value_max = fmaxf(seen.value_max, fabsf(sum));
@@ -274,7 +276,7 @@ __device__ void tri_invert_any(float *t, float *scratch, const struct inverse &v
     m.power = {rest, tri_ld(leaf), leaf * tri_ld(leaf)};
     m.e = {rest + C * tri_ld(leaf), tri_ld(leaf), leaf * tri_ld(leaf)};
     if (leaf == C && width == leaf)
-        m.e.p = a; // no merge will want A
+        m.e.p = a;            // no merge will want A
     tri_sync<WARPS>(barrier); // A is there
     tri_each<C, WARPS>(C, [&](int, int i, int j) {
         a[i * ld + j] = j < i ? t[i * ld + j] : 0.0f;

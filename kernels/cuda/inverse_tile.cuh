@@ -58,7 +58,7 @@ template <> struct tile_sum<INVERSE_INT8> {
 template <int TYPE> __device__ __forceinline__ float tri_round(float x)
 {
     if constexpr (TYPE == INVERSE_TF32)
-        return __uint_as_float(ptx_to_tf32(x));
+        return __uint_as_float(cvt_rna_tf32(x));
     else if constexpr (TYPE == INVERSE_FP16)
         return __half2float(__float2half_rn(x));
     else if constexpr (TYPE == INVERSE_BF16)
@@ -67,18 +67,25 @@ template <int TYPE> __device__ __forceinline__ float tri_round(float x)
         return x;
 }
 
+// The sums of columns 8 h .. 8 h + 7: what one instruction makes.
+__device__ __forceinline__ float (&tri_half(float *sums, int h))[4]
+{
+    return *(float(*)[4])(sums + 4 * h);
+}
+
 // Two numbers as operands of a 16-bit type.
 template <int TYPE> __device__ __forceinline__ uint32_t tri_pack(float low, float high)
 {
-    return TYPE == INVERSE_FP16 ? ptx_to_f16x2(low, high) : ptx_to_bf16x2(low, high);
+    return TYPE == INVERSE_FP16 ? cvt_f16x2(low, high) : cvt_bf16x2(low, high);
 }
 template <int TYPE>
-__device__ __forceinline__ void tri_mma_16(float *d, const uint32_t *a, uint32_t b0, uint32_t b1)
+__device__ __forceinline__ void tri_mma_16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                           uint32_t b1)
 {
     if constexpr (TYPE == INVERSE_FP16)
-        ptx_mma_f16(d, a, b0, b1);
+        mma_m16n8k16_f16(d, a, b0, b1);
     else
-        ptx_mma_bf16(d, a, b0, b1);
+        mma_m16n8k16_bf16(d, a, b0, b1);
 }
 
 // int8: the fixed point of inverse.h, 2^-14 a step, held as 256 high + low.
@@ -115,11 +122,12 @@ __device__ __forceinline__ float tri_join(int high, int middle, int low, float k
     return (float)tri_fixed(keep + rounded, lost) * unit;
 }
 
-// sum += a b for tiles with rows ld apart. A thread's lanes in order k: fragments may name the sixteen k
-// in any order that a and b share, so a's are taken as neighbours and need one wide load.
+// sum += a b for tiles with rows ld apart. The sixteen k may be taken in any order that a and b share: in
+// one that makes a's neighbours. a_lower: a has nothing above its diagonal; fp32 leaves that out.
 template <int TYPE>
 __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, int lda,
-                                         const float *b, int ldb, tri_seen &seen)
+                                         const float *b, int ldb, tri_seen &seen,
+                                         bool a_lower = false)
 {
     const int g = tri_lane() / 4, t = tri_lane() % 4;
     if constexpr (TYPE == INVERSE_FP32) {
@@ -130,11 +138,13 @@ __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, in
             float4 x[4], y[4];
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                x[i] = *(const float4 *)(a + 4 * i * lda + k);
+                x[i] = a_lower && 4 * i < k ? float4{} : *(const float4 *)(a + 4 * i * lda + k);
                 y[i] = *(const float4 *)(b + (k + i) * ldb);
             }
 #pragma unroll
             for (int e = 0; e < 16; e++) {
+                if (a_lower && (e & ~3) < k)
+                    continue;
                 const float4 r = x[e >> 2];
                 const int c = e & 3;
                 sum.v[e] += r.x * (&y[0].x)[c];
@@ -148,12 +158,13 @@ __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, in
         for (int k = 0; k < 16; k += 8) {
             const float2 x = *(const float2 *)(a + g * lda + k + 2 * t);
             const float2 y = *(const float2 *)(a + (g + 8) * lda + k + 2 * t);
-            const uint32_t left[4] = {ptx_to_tf32(x.x), ptx_to_tf32(y.x), ptx_to_tf32(x.y),
-                                      ptx_to_tf32(y.y)};
+            const uint32_t left[4] = {cvt_rna_tf32(x.x), cvt_rna_tf32(y.x), cvt_rna_tf32(x.y),
+                                      cvt_rna_tf32(y.y)};
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 const float *p = b + (k + 2 * t) * ldb + g + 8 * h;
-                ptx_mma_tf32(sum.v + 4 * h, left, ptx_to_tf32(p[0]), ptx_to_tf32(p[ldb]));
+                mma_m16n8k8_tf32(tri_half(sum.v, h), left, cvt_rna_tf32(p[0]),
+                                 cvt_rna_tf32(p[ldb]));
             }
         }
     } else if constexpr (TYPE == INVERSE_INT8) {
@@ -165,9 +176,10 @@ __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, in
             const float *p = b + 4 * t * ldb + g + 8 * h;
             const float column[4] = {p[0], p[ldb], p[2 * ldb], p[3 * ldb]};
             tri_split(column, high, low, seen.lost);
-            ptx_mma_s8_k16(sum.high + 4 * h, left, high);
-            ptx_mma_s8_k32(sum.middle + 4 * h, left, low, high);
-            ptx_mma_s8_k16(sum.low + 4 * h, left + 2, low);
+            const uint32_t right[2] = {low, high};
+            mma_m16n8k16_s8(sum.high + 4 * h, left, high);
+            mma_int8(sum.middle + 4 * h, left, right);
+            mma_m16n8k16_s8(sum.low + 4 * h, left + 2, low);
         }
     } else {
         uint32_t left[4];
@@ -179,7 +191,7 @@ __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, in
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const float *p = b + 2 * t * ldb + g + 8 * h, *q = p + 8 * ldb;
-            tri_mma_16<TYPE>(sum.v + 4 * h, left, tri_pack<TYPE>(p[0], p[ldb]),
+            tri_mma_16<TYPE>(tri_half(sum.v, h), left, tri_pack<TYPE>(p[0], p[ldb]),
                              tri_pack<TYPE>(q[0], q[ldb]));
         }
     }
@@ -187,8 +199,8 @@ __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, in
 
 // The entry e of keep + sign * sum, as the type leaves it.
 template <int TYPE>
-__device__ __forceinline__ float tile_value(const tile_sum<TYPE> &sum, int e, float keep, float sign,
-                                            tri_seen &seen)
+__device__ __forceinline__ float tile_value(const tile_sum<TYPE> &sum, int e, float keep,
+                                            float sign, tri_seen &seen)
 {
     float x;
     if constexpr (TYPE == INVERSE_INT8)
