@@ -90,11 +90,10 @@ __device__ __forceinline__ void tri_registers(float *c, const float *a, const fl
 template <int TYPE, bool REPORT>
 __device__ __forceinline__ void tri_leaf(float *p, int ld, tri_seen &seen)
 {
-    using shape = tile_shape<TYPE>;
     float a[8], t[8], power[8], x[8];
 #pragma unroll
     for (int e = 0; e < 8; e++) {
-        const int i = shape::row(e), j = shape::col(e);
+        const int i = tile_row(e), j = tile_col(e);
         a[e] = j < i ? p[i * ld + j] : 0.0f;
         t[e] = i == j ? 1.0f : i == j + 1 ? -a[e] : 0.0f;
         x[e] = power[e] = 0.0f;
@@ -102,13 +101,13 @@ __device__ __forceinline__ void tri_leaf(float *p, int ld, tri_seen &seen)
     tri_registers<TYPE, REPORT>(x, a, t, seen);
 #pragma unroll
     for (int e = 0; e < 8; e++) {
-        t[e] = shape::row(e) == shape::col(e) + 2 ? -x[e] : t[e];
+        t[e] = tile_row(e) == tile_col(e) + 2 ? -x[e] : t[e];
         x[e] = 0.0f;
     }
     tri_registers<TYPE, REPORT>(x, a, t, seen); // -E
 #pragma unroll
     for (int e = 0; e < 8; e++)
-        power[e] = shape::row(e) >= shape::col(e) + 3 ? -x[e] : 0.0f;
+        power[e] = tile_row(e) >= tile_col(e) + 3 ? -x[e] : 0.0f;
 #pragma unroll
     for (int terms = 2; terms <= 8; terms *= 2) {
         tri_registers<TYPE, REPORT>(t, t, power, seen);
@@ -122,7 +121,7 @@ __device__ __forceinline__ void tri_leaf(float *p, int ld, tri_seen &seen)
     }
 #pragma unroll
     for (int e = 0; e < 8; e++)
-        p[shape::row(e) * ld + shape::col(e)] = t[e];
+        p[tile_row(e) * ld + tile_col(e)] = t[e];
 }
 
 // One column j of a leaf in fp32, split at the barriers. Its tile holds, one after another: A; T0 and E
@@ -265,17 +264,15 @@ __device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen 
 template <typename L, int TYPE, int WARPS, int WIDTH, bool SECOND, bool REPORT>
 __device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &seen)
 {
-    using shape = tile_shape<TYPE>;
-    constexpr int UNITS = WARPS * shape::TILES_PER_WARP, SIDE = WIDTH / 16;
-    constexpr int TILES = L::CHUNK / WIDTH / 2 * SIDE * SIDE, ROUNDS = (TILES + UNITS - 1) / UNITS;
+    constexpr int SIDE = WIDTH / 16;
+    constexpr int TILES = L::CHUNK / WIDTH / 2 * SIDE * SIDE, ROUNDS = (TILES + WARPS - 1) / WARPS;
     constexpr int ld = tri_ld(L::CHUNK);
     tile_sum<TYPE> sum[ROUNDS] = {};
     int row[ROUNDS], col[ROUNDS];
 #pragma unroll
     for (int n = 0; n < ROUNDS; n++) {
         // Neighbouring units share what bounds their sums: the column, or the row.
-        const int at = n * UNITS + tri_unit<TYPE, WARPS>(), slow = at / SIDE % SIDE,
-                  fast = at % SIDE;
+        const int at = n * WARPS + tri_warp<WARPS>(), slow = at / SIDE % SIDE, fast = at % SIDE;
         const int base = at / (SIDE * SIDE) * 2 * SIDE;
         row[n] = base + SIDE + (SECOND ? slow : fast);
         col[n] = base + (SECOND ? fast : slow);
@@ -287,19 +284,19 @@ __device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &
             const int at_k = base + (SECOND ? SIDE : 0) + k;
             if (SECOND ? k <= slow : k >= slow)
                 tile_add<TYPE>(sum[n], a + 16 * k, ld, m + L::row_block(at_k) + 16 * col[n], ld,
-                               seen, SECOND && k == slow);
+                               seen);
         }
     }
     tri_sync<WARPS>(barrier); // A21, or Y, is read
 #pragma unroll
     for (int n = 0; n < ROUNDS; n++) {
-        if (TILES % UNITS && n * UNITS + tri_unit<TYPE, WARPS>() >= TILES)
+        if (TILES % WARPS && n * WARPS + tri_warp<WARPS>() >= TILES)
             continue;
         float *to = m + L::row_block(row[n]) + 16 * col[n];
 #pragma unroll
-        for (int e = 0; e < shape::VALUES; e++) {
+        for (int e = 0; e < TILE_VALUES; e++) {
             const float x = SECOND ? -sum[n].v[e] : sum[n].v[e];
-            to[shape::row(e) * ld + shape::col(e)] = x;
+            to[tile_row(e) * ld + tile_col(e)] = x;
             if (REPORT)
                 tri_see(x, seen);
         }

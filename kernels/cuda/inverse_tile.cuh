@@ -1,9 +1,10 @@
 // inverse_tile.cuh - the product of 16 x 16 tiles that the inversion is made of, in each of its types.
 //
 // Tiles are float32 in shared memory; operands are rounded on their way into registers, sums are
-// float32 (int32 for int8). fp16, bf16, tf32 and int8 run on the tensor cores (mma.sync, every chip
-// from sm_80 on), a tile by a warp; fp32 by ordinary multiply-adds, a tile by half a warp, so that fp32
-// means float32 throughout.
+// float32 (int32 for int8). A warp makes a tile, on the tensor cores (mma.sync, every chip from sm_80 on).
+// fp32 is three products of tf32: x = high + low, high to 11 bits and low to the 11 after them, and
+// low by low left out. That keeps some 22 bits of every product, where a float32 multiplication keeps 24;
+// T errs by no more than with those, which the reading of shared memory would bound.
 #ifndef INVERSE_TILE_CUH
 #define INVERSE_TILE_CUH
 
@@ -21,37 +22,24 @@ __device__ __forceinline__ int tri_lane()
     return threadIdx.x % 32;
 }
 
-// Which entries of a tile a thread holds. TILES_PER_WARP of them are computed side by side.
-template <int TYPE> struct tile_shape {
-    static constexpr int TILES_PER_WARP = 1, VALUES = 8;
-    static __device__ __forceinline__ int row(int e)
-    {
-        return tri_lane() / 4 + (e >> 1 & 1) * 8;
-    }
-    static __device__ __forceinline__ int col(int e)
-    {
-        return tri_lane() % 4 * 2 + (e & 1) + (e >> 2) * 8;
-    }
-};
-// Rows 4 apart: the four of a half warp then lie in different banks.
-template <> struct tile_shape<INVERSE_FP32> {
-    static constexpr int TILES_PER_WARP = 2, VALUES = 16;
-    static __device__ __forceinline__ int row(int e)
-    {
-        return tri_lane() / 4 % 4 + (e >> 2) * 4;
-    }
-    static __device__ __forceinline__ int col(int e)
-    {
-        return tri_lane() % 4 * 4 + (e & 3);
-    }
-};
+// The entries of a tile that a thread holds.
+static constexpr int TILE_VALUES = 8;
+
+__device__ __forceinline__ int tile_row(int e)
+{
+    return tri_lane() / 4 + (e >> 1 & 1) * 8;
+}
+__device__ __forceinline__ int tile_col(int e)
+{
+    return tri_lane() % 4 * 2 + (e & 1) + (e >> 2) * 8;
+}
 
 template <int TYPE> struct tile_sum {
-    float v[tile_shape<TYPE>::VALUES];
+    float v[TILE_VALUES];
 };
 // High by high, the two mixed products together, low by low.
 template <> struct tile_sum<INVERSE_INT8> {
-    int high[8], middle[8], low[8];
+    int high[TILE_VALUES], middle[TILE_VALUES], low[TILE_VALUES];
 };
 
 // One number as an operand of the type, in float32.
@@ -122,35 +110,47 @@ __device__ __forceinline__ float tri_join(int high, int middle, int low, float k
     return (float)tri_fixed(keep + rounded, lost) * unit;
 }
 
+// x = high + low for fp32. What low loses by being cut to tf32 is 2^-22 of x. A NaN stays in low.
+__device__ __forceinline__ void tri_split_fp32(float x, uint32_t &high, uint32_t &low)
+{
+    high = (__float_as_uint(x) + 0x1000u) & ~0x1fffu;
+    low = __float_as_uint(x - __uint_as_float(high));
+}
+
+// d += a b, 8 deep, for operands in two parts; the small products first.
+__device__ __forceinline__ void tri_mma_fp32(float (&d)[4], const uint32_t (&high)[4],
+                                             const uint32_t (&low)[4], const float *b)
+{
+    uint32_t b_high[2], b_low[2];
+    tri_split_fp32(b[0], b_high[0], b_low[0]);
+    tri_split_fp32(b[1], b_high[1], b_low[1]);
+    mma_m16n8k8_tf32(d, low, b_high[0], b_high[1]);
+    mma_m16n8k8_tf32(d, high, b_low[0], b_low[1]);
+    mma_m16n8k8_tf32(d, high, b_high[0], b_high[1]);
+}
+
 // sum += a b for tiles with rows ld apart. The sixteen k may be taken in any order that a and b share: in
-// one that makes a's neighbours. a_lower: a has nothing above its diagonal; fp32 leaves that out.
+// one that makes a's neighbours.
 template <int TYPE>
 __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, int lda,
-                                         const float *b, int ldb, tri_seen &seen,
-                                         bool a_lower = false)
+                                         const float *b, int ldb, tri_seen &seen)
 {
     const int g = tri_lane() / 4, t = tri_lane() % 4;
     if constexpr (TYPE == INVERSE_FP32) {
-        a += tri_lane() / 4 % 4 * lda;
-        b += t * 4;
 #pragma unroll
-        for (int k = 0; k < 16; k += 4) {
-            float4 x[4], y[4];
+        for (int k = 0; k < 16; k += 8) {
+            const float2 x = *(const float2 *)(a + g * lda + k + 2 * t);
+            const float2 y = *(const float2 *)(a + (g + 8) * lda + k + 2 * t);
+            uint32_t high[4], low[4];
+            tri_split_fp32(x.x, high[0], low[0]);
+            tri_split_fp32(y.x, high[1], low[1]);
+            tri_split_fp32(x.y, high[2], low[2]);
+            tri_split_fp32(y.y, high[3], low[3]);
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                x[i] = a_lower && 4 * i < k ? float4{} : *(const float4 *)(a + 4 * i * lda + k);
-                y[i] = *(const float4 *)(b + (k + i) * ldb);
-            }
-#pragma unroll
-            for (int e = 0; e < 16; e++) {
-                if (a_lower && (e & ~3) < k)
-                    continue;
-                const float4 r = x[e >> 2];
-                const int c = e & 3;
-                sum.v[e] += r.x * (&y[0].x)[c];
-                sum.v[e] += r.y * (&y[1].x)[c];
-                sum.v[e] += r.z * (&y[2].x)[c];
-                sum.v[e] += r.w * (&y[3].x)[c];
+            for (int h = 0; h < 2; h++) {
+                const float *p = b + (k + 2 * t) * ldb + g + 8 * h;
+                const float column[2] = {p[0], p[ldb]};
+                tri_mma_fp32(tri_half(sum.v, h), high, low, column);
             }
         }
     } else if constexpr (TYPE == INVERSE_TF32) {

@@ -116,6 +116,14 @@ static __device__ size_t row_entry(size_t k, int width, int first, int rows)
     return k / part * width * width + (size_t)first * width + k % part;
 }
 
+// Where an entry goes: itself, or its mirror image in its block.
+static __device__ size_t mirrored(size_t at, int width, bool mirror)
+{
+    const size_t block = at / (width * width) * (width * width);
+    const int i = (int)(at / width % width), j = (int)(at % width);
+    return mirror ? block + (size_t)j * width + i : at;
+}
+
 template <typename T>
 static __global__ void round_kernel(T *to, const float *from, int width, size_t n, int first,
                                     int rows)
@@ -130,15 +138,17 @@ static __global__ void round_kernel(T *to, const float *from, int width, size_t 
 }
 
 static __global__ void split_kernel(int8_t *high, int8_t *low, unsigned *bad, const float *from,
-                                    int width, size_t n, int first, int rows, int per_matrix)
+                                    int width, size_t n, int first, int rows, int per_matrix,
+                                    bool mirror)
 {
     const size_t k = entry_of_thread(), at = row_entry(k, width, first, rows);
     if (k >= n)
         return;
     int lost = 0;
     const int q = tri_fixed(from[at], lost), h = (q + 128) >> 8;
-    high[at] = (int8_t)h;
-    low[at] = (int8_t)(q - h * 256);
+    const size_t to = mirrored(at, width, mirror);
+    high[to] = (int8_t)h;
+    low[to] = (int8_t)(q - h * 256);
     if (lost)
         bad[at / per_matrix] = 1;
 }
@@ -207,7 +217,14 @@ struct rows {
     int first, n, depth;
 };
 
-static void to_operand(struct library *lib, char *to, const float *from, int first, int n_rows)
+// A product of whole blocks in int8 takes its right operand transposed: the library has no other form.
+static bool is_mirrored(const struct library *lib, const struct rows *r)
+{
+    return lib->v.type == INVERSE_INT8 && r->n == lib->width;
+}
+
+static void to_operand(struct library *lib, char *to, const float *from, int first, int n_rows,
+                       bool mirror = false)
 {
     const size_t n = (size_t)lib->batch * (size_t)(n_rows * lib->width);
     const int w = lib->width, per_matrix = lib->batch / lib->n * w * w;
@@ -225,7 +242,7 @@ static void to_operand(struct library *lib, char *to, const float *from, int fir
         break;
     case INVERSE_INT8:
         LAUNCH(lib, split_kernel, n, (int8_t *)to, (int8_t *)to + lib->room, lib->bad, from, w, n,
-               first, n_rows, per_matrix);
+               first, n_rows, per_matrix, mirror);
         break;
     }
 }
@@ -267,10 +284,11 @@ static void gemm(struct library *lib, void *c, const void *a, const void *b, str
     const void *beta = whole ? (const void *)&whole_keep : (const void *)&keep;
     cuda_blas_ok(lib->dev,
                  cublasGemmStridedBatchedEx(
-                     cuda_of(lib->dev)->blas, CUBLAS_OP_N, CUBLAS_OP_N, w, r.n, r.depth, alpha, b,
-                     k.operand, w, stride, (const char *)a + (size_t)(r.first * w) * k.bytes,
-                     k.operand, w, stride, beta, (char *)c + (size_t)(r.first * w) * 4, k.sum, w,
-                     stride, lib->batch, k.compute, CUBLAS_GEMM_DEFAULT),
+                     cuda_of(lib->dev)->blas, is_mirrored(lib, &r) ? CUBLAS_OP_T : CUBLAS_OP_N,
+                     CUBLAS_OP_N, w, r.n, r.depth, alpha, b, k.operand, w, stride,
+                     (const char *)a + (size_t)(r.first * w) * k.bytes, k.operand, w, stride, beta,
+                     (char *)c + (size_t)(r.first * w) * 4, k.sum, w, stride, lib->batch, k.compute,
+                     CUBLAS_GEMM_DEFAULT),
                  "tri_inverse: cublasGemmStridedBatchedEx");
 }
 
@@ -301,9 +319,10 @@ static void multiply_ready(struct library *lib, float *c, const float *a, const 
 static void multiply(struct library *lib, float *c, const float *a, const float *b, float keep,
                      float sign)
 {
+    const struct rows all = {0, lib->width, lib->width};
     to_operand(lib, lib->left, a, 0, lib->width);
-    to_operand(lib, lib->right, b, 0, lib->width);
-    multiply_ready(lib, c, a, b, {0, lib->width, lib->width}, keep, sign);
+    to_operand(lib, lib->right, b, 0, lib->width, is_mirrored(lib, &all));
+    multiply_ready(lib, c, a, b, all, keep, sign);
 }
 
 static void copy(struct library *lib, float *to, const float *from)

@@ -54,10 +54,10 @@ def main():
     torch.manual_seed(1)
     a = draw()
     print(f"{torch.cuda.get_device_name()}, {TOKENS // CHUNK * HEADS} matrices of {CHUNK} x {CHUNK}")
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, torch.bfloat16):  # each tunes itself first
         ms = milliseconds(lambda: solve_tril(a, output_dtype=dtype))
         name = str(dtype).removeprefix("torch.")
-        print(f"solve_tril, {name} out: {ms:.3f} ms, error {error(a, solve_tril(a, output_dtype=dtype)):.1e}")
+        print(f"solve_tril, {name} out: {ms:.3f} ms, error {error(a, solve_tril(a, output_dtype=dtype)):.1e}", flush=True)
 
 
 if __name__ == "__main__":
