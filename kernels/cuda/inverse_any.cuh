@@ -44,7 +44,7 @@ template <int WARPS> __device__ __forceinline__ void tri_sync(int barrier)
     if constexpr (WARPS == 1)
         __syncwarp();
     else
-        ptx_bar_sync(barrier, WARPS * 32);
+        bar_sync(barrier, WARPS * 32);
 }
 
 // The thread's place in the group that shares the matrix.
@@ -52,28 +52,26 @@ template <int WARPS> __device__ __forceinline__ int tri_warp()
 {
     return threadIdx.x / 32 % WARPS;
 }
-template <int TYPE, int WARPS> __device__ __forceinline__ int tri_unit()
-{
-    constexpr int PER_WARP = tile_shape<TYPE>::TILES_PER_WARP;
-    return tri_warp<WARPS>() * PER_WARP + tri_lane() / (32 / PER_WARP);
-}
 
 // c = rule(a b) block by block, all lower triangular; c may be a or b: results wait in registers until
-// all are there.
+// all are there. A function of its own: eight calls of it are most of a method.
 template <int C, int TYPE, int WARPS>
-__device__ void tri_products(const tri_blocks &c, const tri_blocks &a, const tri_blocks &b, int width,
-                             const tri_rule &rule, int barrier, tri_seen &seen)
+__device__ __noinline__ tri_seen tri_products(const tri_blocks c, const tri_blocks a,
+                                              const tri_blocks b, int width, const tri_rule rule,
+                                              int barrier, tri_seen seen)
 {
-    using shape = tile_shape<TYPE>;
-    constexpr int UNITS = WARPS * shape::TILES_PER_WARP, SIDE = C / TRI_LEAF;
-    constexpr int ROUNDS = (SIDE * (SIDE + 1) / 2 + UNITS - 1) / UNITS;
+    __builtin_assume(__isShared(c.p));
+    __builtin_assume(__isShared(a.p));
+    __builtin_assume(__isShared(b.p));
+    constexpr int SIDE = C / TRI_LEAF;
+    constexpr int ROUNDS = (SIDE * (SIDE + 1) / 2 + WARPS - 1) / WARPS;
     const int side = width / TRI_LEAF, per_block = side * (side + 1) / 2;
     const int n = C / width * per_block;
-    float result[ROUNDS][shape::VALUES];
+    float result[ROUNDS][TILE_VALUES];
     int row[ROUNDS], col[ROUNDS], block[ROUNDS];
 #pragma unroll
     for (int r = 0; r < ROUNDS; r++) {
-        const int at = r * UNITS + tri_unit<TYPE, WARPS>();
+        const int at = r * WARPS + tri_warp<WARPS>();
         int i = 0, j = at % per_block;
         while (j > i)
             j -= ++i;
@@ -85,8 +83,8 @@ __device__ void tri_products(const tri_blocks &c, const tri_blocks &a, const tri
                                b.p + block[r] * b.step + k * b.ld + col[r], b.ld, seen);
         const float *old = c.p + block[r] * c.step + row[r] * c.ld + col[r];
 #pragma unroll
-        for (int e = 0; e < shape::VALUES; e++) {
-            const int y = shape::row(e), x = shape::col(e);
+        for (int e = 0; e < TILE_VALUES; e++) {
+            const int y = tile_row(e), x = tile_col(e);
             const bool keep = at < n && row[r] + y - col[r] - x < rule.keep_below;
             result[r][e] =
                 tile_value<TYPE>(sum, e, keep ? old[y * c.ld + x] : 0.0f, rule.sign, seen);
@@ -97,8 +95,8 @@ __device__ void tri_products(const tri_blocks &c, const tri_blocks &a, const tri
     for (int r = 0; r < ROUNDS; r++) {
         float *to = c.p + block[r] * c.step + row[r] * c.ld + col[r];
 #pragma unroll
-        for (int e = 0; e < shape::VALUES; e++) {
-            const int y = shape::row(e), x = shape::col(e), d = row[r] + y - col[r] - x;
+        for (int e = 0; e < TILE_VALUES; e++) {
+            const int y = tile_row(e), x = tile_col(e), d = row[r] + y - col[r] - x;
             if (block[r] >= C / width)
                 continue;
             if (d >= rule.first && d <= rule.last)
@@ -108,6 +106,7 @@ __device__ void tri_products(const tri_blocks &c, const tri_blocks &a, const tri
         }
     }
     tri_sync<WARPS>(barrier); // the result is written before it is read
+    return seen;
 }
 
 // The matrix at work: T in place of what A was, and the scratch.
@@ -146,10 +145,11 @@ __device__ void tri_series(tri_matrices &m, const struct inverse &v, int width, 
     });
     tri_sync<WARPS>(barrier); // the first sub-diagonal is there
     for (int d = 2; d < order; d++)
-        tri_products<C, TYPE, WARPS>(m.t, a, m.t, n, {-1.0f, 0, d, d, false}, barrier, seen);
+        seen = tri_products<C, TYPE, WARPS>(m.t, a, m.t, n, {-1.0f, 0, d, d, false}, barrier, seen);
     if (terms < 2)
         return;
-    tri_products<C, TYPE, WARPS>(m.power, a, m.t, n, {-1.0f, 0, order, n, true}, barrier, seen);
+    seen =
+        tri_products<C, TYPE, WARPS>(m.power, a, m.t, n, {-1.0f, 0, order, n, true}, barrier, seen);
     if (terms & (terms - 1))
         tri_each<C, WARPS>(n, [&](int b, int i, int j) {
             m.e.p[b * m.e.step + i * m.e.ld + j] = m.power.p[b * m.power.step + i * m.power.ld + j];
@@ -160,15 +160,15 @@ __device__ void tri_series(tri_matrices &m, const struct inverse &v, int width, 
     while (digit * 2 <= terms)
         digit *= 2;
     while ((digit /= 2) > 0) {
-        tri_products<C, TYPE, WARPS>(m.t, m.t, m.power, n, add, barrier, seen);
+        seen = tri_products<C, TYPE, WARPS>(m.t, m.t, m.power, n, add, barrier, seen);
         if (digit > 1)
-            tri_products<C, TYPE, WARPS>(m.power, m.power, m.power, n, set, barrier, seen);
+            seen = tri_products<C, TYPE, WARPS>(m.power, m.power, m.power, n, set, barrier, seen);
         if (terms & digit) {
             // T0 + T E, T0 being T's first sub-diagonals, which no term of the series touches.
-            tri_products<C, TYPE, WARPS>(m.t, m.t, m.e, n, {1.0f, order, 0, n, false}, barrier,
-                                         seen);
+            seen = tri_products<C, TYPE, WARPS>(m.t, m.t, m.e, n, {1.0f, order, 0, n, false},
+                                                barrier, seen);
             if (digit > 1)
-                tri_products<C, TYPE, WARPS>(m.power, m.power, m.e, n, set, barrier, seen);
+                seen = tri_products<C, TYPE, WARPS>(m.power, m.power, m.e, n, set, barrier, seen);
         }
     }
 }
@@ -184,8 +184,9 @@ __device__ void tri_merge_inside(tri_matrices &m, int width, int barrier, tri_se
             between ? m.a.p[b * m.a.step + i * m.a.ld + j] : 0.0f;
     });
     tri_sync<WARPS>(barrier); // A is cut
-    tri_products<C, TYPE, WARPS>(m.power, m.e, m.t, n, {1.0f, 0, 0, n, true}, barrier, seen);
-    tri_products<C, TYPE, WARPS>(m.t, m.t, m.power, n, {-1.0f, n, 0, n, false}, barrier, seen);
+    seen = tri_products<C, TYPE, WARPS>(m.power, m.e, m.t, n, {1.0f, 0, 0, n, true}, barrier, seen);
+    seen =
+        tri_products<C, TYPE, WARPS>(m.t, m.t, m.power, n, {-1.0f, n, 0, n, false}, barrier, seen);
 }
 
 // c (row, col) = sign * sum over k of a (row, k) b (k, col), for one tile of a pair of blocks.
@@ -198,30 +199,30 @@ __device__ __forceinline__ void tri_tile(const tri_blocks &c, const tri_blocks &
     for (int k = from; k < to; k += TRI_LEAF)
         tile_add<TYPE>(sum, a.p + k, a.ld, b.p + k * b.ld, b.ld, seen);
 #pragma unroll
-    for (int e = 0; e < tile_shape<TYPE>::VALUES; e++)
-        c.p[tile_shape<TYPE>::row(e) * c.ld + tile_shape<TYPE>::col(e)] =
-            tile_value<TYPE>(sum, e, 0.0f, sign, seen);
+    for (int e = 0; e < TILE_VALUES; e++)
+        c.p[tile_row(e) * c.ld + tile_col(e)] = tile_value<TYPE>(sum, e, 0.0f, sign, seen);
 }
 
 // X21 = -X22 (A21 X11) for every pair of neighbouring blocks. A21 X11 waits above the diagonal.
 template <int C, int TYPE, int WARPS>
 __device__ void tri_merge_pairs(const tri_matrices &m, int width, int barrier, tri_seen &seen)
 {
-    constexpr int UNITS = WARPS * tile_shape<TYPE>::TILES_PER_WARP;
     const int side = width / TRI_LEAF, per_pair = side * side, n = C / width / 2 * per_pair;
     float *t = m.whole_t.p, *a = m.whole_a.p;
     const int ld = tri_ld(C);
     for (int second = 0; second < 2; second++) {
-        for (int at = tri_unit<TYPE, WARPS>(); at < n; at += UNITS) {
+        for (int at = tri_warp<WARPS>(); at < n; at += WARPS) {
             const int first = at / per_pair * 2 * width, r = at % per_pair / side * TRI_LEAF,
                       c = at % side * TRI_LEAF, lower = first + width + r;
             float *y = t + (first + r) * ld + first + width + c;
+            const tri_blocks x11 = {t + first * ld + first + c, ld, 0},
+                             x21 = {t + lower * ld + first + c, ld, 0},
+                             x22 = {t + lower * ld + first + width, ld, 0},
+                             a21 = {a + lower * ld + first, ld, 0};
             if (second)
-                tri_tile<TYPE>({t + lower * ld + first + c, ld, 0}, {t + lower * ld + first + width, ld, 0},
-                               {y - r * ld, ld, 0}, 0, r + TRI_LEAF, -1.0f, seen);
+                tri_tile<TYPE>(x21, x22, {y - r * ld, ld, 0}, 0, r + TRI_LEAF, -1.0f, seen);
             else
-                tri_tile<TYPE>({y, ld, 0}, {a + lower * ld + first, ld, 0},
-                               {t + first * ld + first + c, ld, 0}, c, width, 1.0f, seen);
+                tri_tile<TYPE>({y, ld, 0}, a21, x11, c, width, 1.0f, seen);
         }
         tri_sync<WARPS>(barrier); // the product is written before the next one reads it
     }
@@ -248,7 +249,8 @@ __device__ void tri_substitute(const tri_matrices &m, tri_seen &seen)
             if constexpr (TYPE == INVERSE_INT8) {
                 const float unit = 1.0f / (1 << TRI_SHIFT);
                 const long long half = 1 << (TRI_SHIFT - 1);
-                sum = (float)tri_fixed((float)((whole + half) >> TRI_SHIFT) * unit, seen.lost) * unit;
+                sum =
+                    (float)tri_fixed((float)((whole + half) >> TRI_SHIFT) * unit, seen.lost) * unit;
             }
             t[i * ld + j] = -sum;
             seen.value_max = fmaxf(seen.value_max, fabsf(sum));
@@ -274,7 +276,7 @@ __device__ void tri_invert_any(float *t, float *scratch, const struct inverse &v
     m.power = {rest, tri_ld(leaf), leaf * tri_ld(leaf)};
     m.e = {rest + C * tri_ld(leaf), tri_ld(leaf), leaf * tri_ld(leaf)};
     if (leaf == C && width == leaf)
-        m.e.p = a; // no merge will want A
+        m.e.p = a;            // no merge will want A
     tri_sync<WARPS>(barrier); // A is there
     tri_each<C, WARPS>(C, [&](int, int i, int j) {
         a[i * ld + j] = j < i ? t[i * ld + j] : 0.0f;

@@ -9,29 +9,24 @@
 
 #include "inverse_any.cuh"
 
-// Where row block r of 16 rows lies: a square, or only the tiles up to the diagonal one.
+// Where row block r of 16 rows lies: in a square, or folded, block r and block n - 2 - r side by side in
+// one band, as the tiles up to the diagonal one are all there is. Rows are tri_ld(C) floats apart.
 template <int C> struct tri_square {
     static constexpr int CHUNK = C, FLOATS = C * tri_ld(C);
     static constexpr bool UPPER = true;
-    static __device__ __forceinline__ int ld(int)
-    {
-        return tri_ld(C);
-    }
     static __device__ __forceinline__ int row_block(int r)
     {
         return r * 16 * tri_ld(C);
     }
 };
-template <int C> struct tri_packed {
-    static constexpr int CHUNK = C, TILES = C / 16, FLOATS = 128 * TILES * (TILES + 1) + 64 * TILES;
+template <int C> struct tri_folded {
+    static constexpr int CHUNK = C, N = C / 16, FLOATS = (N / 2 + 1) * 16 * tri_ld(C);
     static constexpr bool UPPER = false;
-    static __device__ __forceinline__ int ld(int r)
-    {
-        return tri_ld(16 * (r + 1));
-    }
     static __device__ __forceinline__ int row_block(int r)
     {
-        return 128 * r * (r + 1) + 64 * r;
+        const int partner = N - 2 - r;
+        return r >= partner ? (N - 1 - r) * 16 * tri_ld(C)
+                            : (N - 1 - partner) * 16 * tri_ld(C) + 16 * (partner + 1);
     }
 };
 
@@ -51,17 +46,17 @@ __device__ __forceinline__ void tri_registers_add(float *c, const float *a, cons
         const bool odd = g % 2;
 #pragma unroll
         for (int s = 0; s < 2; s++) {
-            const uint32_t left[4] = {ptx_to_tf32(a[4 * s]), ptx_to_tf32(a[4 * s + 2]),
-                                      ptx_to_tf32(a[4 * s + 1]), ptx_to_tf32(a[4 * s + 3])};
+            const uint32_t left[4] = {cvt_rna_tf32(a[4 * s]), cvt_rna_tf32(a[4 * s + 2]),
+                                      cvt_rna_tf32(a[4 * s + 1]), cvt_rna_tf32(a[4 * s + 3])};
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                const uint32_t even_col = ptx_to_tf32(b[4 * h + 2 * s]),
-                               odd_col = ptx_to_tf32(b[4 * h + 2 * s + 1]);
+                const uint32_t even_col = cvt_rna_tf32(b[4 * h + 2 * s]),
+                               odd_col = cvt_rna_tf32(b[4 * h + 2 * s + 1]);
                 const uint32_t x0 = __shfl_sync(~0u, even_col, from),
                                x1 = __shfl_sync(~0u, odd_col, from),
                                y0 = __shfl_sync(~0u, even_col, from + 4),
                                y1 = __shfl_sync(~0u, odd_col, from + 4);
-                ptx_mma_tf32(c + 4 * h, left, odd ? x1 : x0, odd ? y1 : y0);
+                mma_m16n8k8_tf32(tri_half(c, h), left, odd ? x1 : x0, odd ? y1 : y0);
             }
         }
     } else {
@@ -71,9 +66,9 @@ __device__ __forceinline__ void tri_registers_add(float *c, const float *a, cons
             left[i] = tri_pack<TYPE>(a[2 * i], a[2 * i + 1]);
 #pragma unroll
         for (int h = 0; h < 2; h++)
-            tri_mma_16<TYPE>(c + 4 * h, left,
-                             ptx_movmatrix(tri_pack<TYPE>(b[4 * h], b[4 * h + 1])),
-                             ptx_movmatrix(tri_pack<TYPE>(b[4 * h + 2], b[4 * h + 3])));
+            tri_mma_16<TYPE>(tri_half(c, h), left,
+                             movmatrix_trans(tri_pack<TYPE>(b[4 * h], b[4 * h + 1])),
+                             movmatrix_trans(tri_pack<TYPE>(b[4 * h + 2], b[4 * h + 3])));
     }
 }
 
@@ -95,11 +90,10 @@ __device__ __forceinline__ void tri_registers(float *c, const float *a, const fl
 template <int TYPE, bool REPORT>
 __device__ __forceinline__ void tri_leaf(float *p, int ld, tri_seen &seen)
 {
-    using shape = tile_shape<TYPE>;
     float a[8], t[8], power[8], x[8];
 #pragma unroll
     for (int e = 0; e < 8; e++) {
-        const int i = shape::row(e), j = shape::col(e);
+        const int i = tile_row(e), j = tile_col(e);
         a[e] = j < i ? p[i * ld + j] : 0.0f;
         t[e] = i == j ? 1.0f : i == j + 1 ? -a[e] : 0.0f;
         x[e] = power[e] = 0.0f;
@@ -107,13 +101,13 @@ __device__ __forceinline__ void tri_leaf(float *p, int ld, tri_seen &seen)
     tri_registers<TYPE, REPORT>(x, a, t, seen);
 #pragma unroll
     for (int e = 0; e < 8; e++) {
-        t[e] = shape::row(e) == shape::col(e) + 2 ? -x[e] : t[e];
+        t[e] = tile_row(e) == tile_col(e) + 2 ? -x[e] : t[e];
         x[e] = 0.0f;
     }
     tri_registers<TYPE, REPORT>(x, a, t, seen); // -E
 #pragma unroll
     for (int e = 0; e < 8; e++)
-        power[e] = shape::row(e) >= shape::col(e) + 3 ? -x[e] : 0.0f;
+        power[e] = tile_row(e) >= tile_col(e) + 3 ? -x[e] : 0.0f;
 #pragma unroll
     for (int terms = 2; terms <= 8; terms *= 2) {
         tri_registers<TYPE, REPORT>(t, t, power, seen);
@@ -127,7 +121,7 @@ __device__ __forceinline__ void tri_leaf(float *p, int ld, tri_seen &seen)
     }
 #pragma unroll
     for (int e = 0; e < 8; e++)
-        p[shape::row(e) * ld + shape::col(e)] = t[e];
+        p[tile_row(e) * ld + tile_col(e)] = t[e];
 }
 
 // One column j of a leaf in fp32, split at the barriers. Its tile holds, one after another: A; T0 and E
@@ -224,7 +218,8 @@ __device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen 
     constexpr int COLS = L::CHUNK > WARPS * 32 ? L::CHUNK / (WARPS * 32) : 1, THREADS = 16 / COLS;
     const int thread = tri_warp<WARPS>() * 32 + tri_lane(), leaf = thread / THREADS;
     const bool active = leaf < L::CHUNK / 16;
-    const int j = thread % THREADS * COLS, at = active ? leaf : 0, ld = L::ld(at);
+    const int j = thread % THREADS * COLS, at = active ? leaf : 0;
+    constexpr int ld = tri_ld(L::CHUNK);
     float *p = m + L::row_block(at) + 16 * at;
     tri_column<REPORT> x[COLS];
 #pragma unroll
@@ -269,15 +264,15 @@ __device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen 
 template <typename L, int TYPE, int WARPS, int WIDTH, bool SECOND, bool REPORT>
 __device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &seen)
 {
-    using shape = tile_shape<TYPE>;
-    constexpr int UNITS = WARPS * shape::TILES_PER_WARP, SIDE = WIDTH / 16;
-    constexpr int TILES = L::CHUNK / WIDTH / 2 * SIDE * SIDE, ROUNDS = (TILES + UNITS - 1) / UNITS;
+    constexpr int SIDE = WIDTH / 16;
+    constexpr int TILES = L::CHUNK / WIDTH / 2 * SIDE * SIDE, ROUNDS = (TILES + WARPS - 1) / WARPS;
+    constexpr int ld = tri_ld(L::CHUNK);
     tile_sum<TYPE> sum[ROUNDS] = {};
     int row[ROUNDS], col[ROUNDS];
 #pragma unroll
     for (int n = 0; n < ROUNDS; n++) {
         // Neighbouring units share what bounds their sums: the column, or the row.
-        const int at = n * UNITS + tri_unit<TYPE, WARPS>(), slow = at / SIDE % SIDE, fast = at % SIDE;
+        const int at = n * WARPS + tri_warp<WARPS>(), slow = at / SIDE % SIDE, fast = at % SIDE;
         const int base = at / (SIDE * SIDE) * 2 * SIDE;
         row[n] = base + SIDE + (SECOND ? slow : fast);
         col[n] = base + (SECOND ? fast : slow);
@@ -288,20 +283,20 @@ __device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &
         for (int k = 0; k < SIDE; k++) {
             const int at_k = base + (SECOND ? SIDE : 0) + k;
             if (SECOND ? k <= slow : k >= slow)
-                tile_add<TYPE>(sum[n], a + 16 * k, L::ld(row[n]),
-                               m + L::row_block(at_k) + 16 * col[n], L::ld(at_k), seen);
+                tile_add<TYPE>(sum[n], a + 16 * k, ld, m + L::row_block(at_k) + 16 * col[n], ld,
+                               seen);
         }
     }
     tri_sync<WARPS>(barrier); // A21, or Y, is read
 #pragma unroll
     for (int n = 0; n < ROUNDS; n++) {
-        if (TILES % UNITS && n * UNITS + tri_unit<TYPE, WARPS>() >= TILES)
+        if (TILES % WARPS && n * WARPS + tri_warp<WARPS>() >= TILES)
             continue;
         float *to = m + L::row_block(row[n]) + 16 * col[n];
 #pragma unroll
-        for (int e = 0; e < shape::VALUES; e++) {
+        for (int e = 0; e < TILE_VALUES; e++) {
             const float x = SECOND ? -sum[n].v[e] : sum[n].v[e];
-            to[shape::row(e) * L::ld(row[n]) + shape::col(e)] = x;
+            to[tile_row(e) * ld + tile_col(e)] = x;
             if (REPORT)
                 tri_see(x, seen);
         }
@@ -330,7 +325,7 @@ __device__ __forceinline__ void tri_invert_default(float *m, int barrier, tri_se
     } else {
 #pragma unroll 2
         for (int leaf = tri_warp<WARPS>(); leaf < L::CHUNK / 16; leaf += WARPS)
-            tri_leaf<TYPE, REPORT>(m + L::row_block(leaf) + 16 * leaf, L::ld(leaf), seen);
+            tri_leaf<TYPE, REPORT>(m + L::row_block(leaf) + 16 * leaf, tri_ld(L::CHUNK), seen);
         tri_sync<WARPS>(barrier); // the leaves are done
     }
     tri_merge<L, TYPE, WARPS, 16, REPORT>(m, barrier, seen);

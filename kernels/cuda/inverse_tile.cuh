@@ -1,9 +1,10 @@
 // inverse_tile.cuh - the product of 16 x 16 tiles that the inversion is made of, in each of its types.
 //
 // Tiles are float32 in shared memory; operands are rounded on their way into registers, sums are
-// float32 (int32 for int8). fp16, bf16, tf32 and int8 run on the tensor cores (mma.sync, every chip
-// from sm_80 on), a tile by a warp; fp32 by ordinary multiply-adds, a tile by half a warp, so that fp32
-// means float32 throughout.
+// float32 (int32 for int8). A warp makes a tile, on the tensor cores (mma.sync, every chip from sm_80 on).
+// fp32 is three products of tf32: x = high + low, high to 11 bits and low to the 11 after them, and
+// low by low left out. That keeps some 22 bits of every product, where a float32 multiplication keeps 24;
+// T errs by no more than with those, which the reading of shared memory would bound.
 #ifndef INVERSE_TILE_CUH
 #define INVERSE_TILE_CUH
 
@@ -21,44 +22,31 @@ __device__ __forceinline__ int tri_lane()
     return threadIdx.x % 32;
 }
 
-// Which entries of a tile a thread holds. TILES_PER_WARP of them are computed side by side.
-template <int TYPE> struct tile_shape {
-    static constexpr int TILES_PER_WARP = 1, VALUES = 8;
-    static __device__ __forceinline__ int row(int e)
-    {
-        return tri_lane() / 4 + (e >> 1 & 1) * 8;
-    }
-    static __device__ __forceinline__ int col(int e)
-    {
-        return tri_lane() % 4 * 2 + (e & 1) + (e >> 2) * 8;
-    }
-};
-// Rows 4 apart: the four of a half warp then lie in different banks.
-template <> struct tile_shape<INVERSE_FP32> {
-    static constexpr int TILES_PER_WARP = 2, VALUES = 16;
-    static __device__ __forceinline__ int row(int e)
-    {
-        return tri_lane() / 4 % 4 + (e >> 2) * 4;
-    }
-    static __device__ __forceinline__ int col(int e)
-    {
-        return tri_lane() % 4 * 4 + (e & 3);
-    }
-};
+// The entries of a tile that a thread holds.
+static constexpr int TILE_VALUES = 8;
+
+__device__ __forceinline__ int tile_row(int e)
+{
+    return tri_lane() / 4 + (e >> 1 & 1) * 8;
+}
+__device__ __forceinline__ int tile_col(int e)
+{
+    return tri_lane() % 4 * 2 + (e & 1) + (e >> 2) * 8;
+}
 
 template <int TYPE> struct tile_sum {
-    float v[tile_shape<TYPE>::VALUES];
+    float v[TILE_VALUES];
 };
 // High by high, the two mixed products together, low by low.
 template <> struct tile_sum<INVERSE_INT8> {
-    int high[8], middle[8], low[8];
+    int high[TILE_VALUES], middle[TILE_VALUES], low[TILE_VALUES];
 };
 
 // One number as an operand of the type, in float32.
 template <int TYPE> __device__ __forceinline__ float tri_round(float x)
 {
     if constexpr (TYPE == INVERSE_TF32)
-        return __uint_as_float(ptx_to_tf32(x));
+        return __uint_as_float(cvt_rna_tf32(x));
     else if constexpr (TYPE == INVERSE_FP16)
         return __half2float(__float2half_rn(x));
     else if constexpr (TYPE == INVERSE_BF16)
@@ -67,18 +55,25 @@ template <int TYPE> __device__ __forceinline__ float tri_round(float x)
         return x;
 }
 
+// The sums of columns 8 h .. 8 h + 7: what one instruction makes.
+__device__ __forceinline__ float (&tri_half(float *sums, int h))[4]
+{
+    return *(float(*)[4])(sums + 4 * h);
+}
+
 // Two numbers as operands of a 16-bit type.
 template <int TYPE> __device__ __forceinline__ uint32_t tri_pack(float low, float high)
 {
-    return TYPE == INVERSE_FP16 ? ptx_to_f16x2(low, high) : ptx_to_bf16x2(low, high);
+    return TYPE == INVERSE_FP16 ? cvt_f16x2(low, high) : cvt_bf16x2(low, high);
 }
 template <int TYPE>
-__device__ __forceinline__ void tri_mma_16(float *d, const uint32_t *a, uint32_t b0, uint32_t b1)
+__device__ __forceinline__ void tri_mma_16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                           uint32_t b1)
 {
     if constexpr (TYPE == INVERSE_FP16)
-        ptx_mma_f16(d, a, b0, b1);
+        mma_m16n8k16_f16(d, a, b0, b1);
     else
-        ptx_mma_bf16(d, a, b0, b1);
+        mma_m16n8k16_bf16(d, a, b0, b1);
 }
 
 // int8: the fixed point of inverse.h, 2^-14 a step, held as 256 high + low.
@@ -115,32 +110,47 @@ __device__ __forceinline__ float tri_join(int high, int middle, int low, float k
     return (float)tri_fixed(keep + rounded, lost) * unit;
 }
 
-// sum += a b for tiles with rows ld apart. A thread's lanes in order k: fragments may name the sixteen k
-// in any order that a and b share, so a's are taken as neighbours and need one wide load.
+// x = high + low for fp32. What low loses by being cut to tf32 is 2^-22 of x. A NaN stays in low.
+__device__ __forceinline__ void tri_split_fp32(float x, uint32_t &high, uint32_t &low)
+{
+    high = (__float_as_uint(x) + 0x1000u) & ~0x1fffu;
+    low = __float_as_uint(x - __uint_as_float(high));
+}
+
+// d += a b, 8 deep, for operands in two parts; the small products first.
+__device__ __forceinline__ void tri_mma_fp32(float (&d)[4], const uint32_t (&high)[4],
+                                             const uint32_t (&low)[4], const float *b)
+{
+    uint32_t b_high[2], b_low[2];
+    tri_split_fp32(b[0], b_high[0], b_low[0]);
+    tri_split_fp32(b[1], b_high[1], b_low[1]);
+    mma_m16n8k8_tf32(d, low, b_high[0], b_high[1]);
+    mma_m16n8k8_tf32(d, high, b_low[0], b_low[1]);
+    mma_m16n8k8_tf32(d, high, b_high[0], b_high[1]);
+}
+
+// sum += a b for tiles with rows ld apart. The sixteen k may be taken in any order that a and b share: in
+// one that makes a's neighbours.
 template <int TYPE>
 __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, int lda,
                                          const float *b, int ldb, tri_seen &seen)
 {
     const int g = tri_lane() / 4, t = tri_lane() % 4;
     if constexpr (TYPE == INVERSE_FP32) {
-        a += tri_lane() / 4 % 4 * lda;
-        b += t * 4;
 #pragma unroll
-        for (int k = 0; k < 16; k += 4) {
-            float4 x[4], y[4];
+        for (int k = 0; k < 16; k += 8) {
+            const float2 x = *(const float2 *)(a + g * lda + k + 2 * t);
+            const float2 y = *(const float2 *)(a + (g + 8) * lda + k + 2 * t);
+            uint32_t high[4], low[4];
+            tri_split_fp32(x.x, high[0], low[0]);
+            tri_split_fp32(y.x, high[1], low[1]);
+            tri_split_fp32(x.y, high[2], low[2]);
+            tri_split_fp32(y.y, high[3], low[3]);
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                x[i] = *(const float4 *)(a + 4 * i * lda + k);
-                y[i] = *(const float4 *)(b + (k + i) * ldb);
-            }
-#pragma unroll
-            for (int e = 0; e < 16; e++) {
-                const float4 r = x[e >> 2];
-                const int c = e & 3;
-                sum.v[e] += r.x * (&y[0].x)[c];
-                sum.v[e] += r.y * (&y[1].x)[c];
-                sum.v[e] += r.z * (&y[2].x)[c];
-                sum.v[e] += r.w * (&y[3].x)[c];
+            for (int h = 0; h < 2; h++) {
+                const float *p = b + (k + 2 * t) * ldb + g + 8 * h;
+                const float column[2] = {p[0], p[ldb]};
+                tri_mma_fp32(tri_half(sum.v, h), high, low, column);
             }
         }
     } else if constexpr (TYPE == INVERSE_TF32) {
@@ -148,12 +158,13 @@ __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, in
         for (int k = 0; k < 16; k += 8) {
             const float2 x = *(const float2 *)(a + g * lda + k + 2 * t);
             const float2 y = *(const float2 *)(a + (g + 8) * lda + k + 2 * t);
-            const uint32_t left[4] = {ptx_to_tf32(x.x), ptx_to_tf32(y.x), ptx_to_tf32(x.y),
-                                      ptx_to_tf32(y.y)};
+            const uint32_t left[4] = {cvt_rna_tf32(x.x), cvt_rna_tf32(y.x), cvt_rna_tf32(x.y),
+                                      cvt_rna_tf32(y.y)};
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 const float *p = b + (k + 2 * t) * ldb + g + 8 * h;
-                ptx_mma_tf32(sum.v + 4 * h, left, ptx_to_tf32(p[0]), ptx_to_tf32(p[ldb]));
+                mma_m16n8k8_tf32(tri_half(sum.v, h), left, cvt_rna_tf32(p[0]),
+                                 cvt_rna_tf32(p[ldb]));
             }
         }
     } else if constexpr (TYPE == INVERSE_INT8) {
@@ -165,9 +176,10 @@ __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, in
             const float *p = b + 4 * t * ldb + g + 8 * h;
             const float column[4] = {p[0], p[ldb], p[2 * ldb], p[3 * ldb]};
             tri_split(column, high, low, seen.lost);
-            ptx_mma_s8_k16(sum.high + 4 * h, left, high);
-            ptx_mma_s8_k32(sum.middle + 4 * h, left, low, high);
-            ptx_mma_s8_k16(sum.low + 4 * h, left + 2, low);
+            const uint32_t right[2] = {low, high};
+            mma_m16n8k16_s8(sum.high + 4 * h, left, high);
+            mma_int8(sum.middle + 4 * h, left, right);
+            mma_m16n8k16_s8(sum.low + 4 * h, left + 2, low);
         }
     } else {
         uint32_t left[4];
@@ -179,7 +191,7 @@ __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, in
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const float *p = b + 2 * t * ldb + g + 8 * h, *q = p + 8 * ldb;
-            tri_mma_16<TYPE>(sum.v + 4 * h, left, tri_pack<TYPE>(p[0], p[ldb]),
+            tri_mma_16<TYPE>(tri_half(sum.v, h), left, tri_pack<TYPE>(p[0], p[ldb]),
                              tri_pack<TYPE>(q[0], q[ldb]));
         }
     }
@@ -187,8 +199,8 @@ __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, in
 
 // The entry e of keep + sign * sum, as the type leaves it.
 template <int TYPE>
-__device__ __forceinline__ float tile_value(const tile_sum<TYPE> &sum, int e, float keep, float sign,
-                                            tri_seen &seen)
+__device__ __forceinline__ float tile_value(const tile_sum<TYPE> &sum, int e, float keep,
+                                            float sign, tri_seen &seen)
 {
     float x;
     if constexpr (TYPE == INVERSE_INT8)

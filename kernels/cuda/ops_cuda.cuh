@@ -165,6 +165,11 @@ static inline unsigned blocks_for(size_t n, unsigned each)
 OPS(X)
 #undef X
 
+// tri_inverse_any.cu, tri_inverse_cublas.cu: the fused executor for settings other than the default, and
+// the executor of that name; arguments are checked, the residual is the caller's to note.
+void cuda_tri_inverse_any(struct dev *dev, const struct tri_inverse_args *a);
+void cuda_tri_inverse_cublas(struct dev *dev, const struct tri_inverse_args *a);
+
 // graphs.cu: recorded steps.
 bool cuda_step_begin(struct dev *dev, const struct step_key *key);
 void cuda_step_end(struct dev *dev);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "check_buffers.h"
+#include "device_ceilings.h"
 #include "key_draws.h"
 #include "ops_check.h"
 
@@ -287,6 +288,7 @@ static bool part(struct check_case *c, int i)
 // What one run over some scenarios left behind: the largest error against the exact T, and the report.
 struct outcome {
     double error, rms;
+    double errors[N_SCENARIOS]; // of each
     struct inverse_report report;
 };
 
@@ -324,9 +326,10 @@ static struct outcome run(const struct ops *ops, struct dev *dev, const struct i
         for (int k = 0; k < size; k++) {
             const double d =
                 fabs(check_get(out, (size_t)(m * size + k)) - t[k / n * N_MAX + k % n]);
-            r.error = d <= r.error ? r.error : d; // NaN stays
+            r.errors[m] = d <= r.errors[m] ? r.errors[m] : d; // NaN stays
             r.rms += d * d / size / count;
         }
+        r.error = r.errors[m] <= r.error ? r.error : r.errors[m];
     }
     r.rms = sqrt(r.rms);
     check_case_free(&c);
@@ -356,7 +359,7 @@ static void check_reports(const struct ops *ops, struct dev *dev)
 }
 
 // What leaves the range of a type must be counted, never handed on unseen.
-static void check_overflow(const struct ops *ops, struct dev *dev)
+static void check_overflow(const struct ops *ops, struct dev *dev, enum inverse_executor executor)
 {
     static const struct {
         const char *method, *type;
@@ -378,7 +381,8 @@ static void check_overflow(const struct ops *ops, struct dev *dev)
         {"substitution", "tf32", 64, 1e30, true},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
-        const struct inverse v = parse(CASES[i].method, CASES[i].type, CASES[i].chunk);
+        struct inverse v = parse(CASES[i].method, CASES[i].type, CASES[i].chunk);
+        v.executor = executor;
         const struct outcome r = run(ops, dev, &v, CASES[i].chunk, EQUAL_KEYS, CASES[i].gain);
         check_true((r.report.nonfinite > 0) == CASES[i].reported,
                    "tri_inverse: %s %s of equal keys times %g: %u reported, error %g, largest "
@@ -397,48 +401,174 @@ static void check_refusal(const struct ops *ops, struct dev *dev)
                why);
 }
 
+// The library's products, on a device that has the choice: the same limits, the same reports.
+static void check_cublas(const struct ops *ops, struct dev *dev)
+{
+    for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++) {
+        const struct shape *s = &SHAPES[i];
+        struct inverse v = parse(s->method, s->type, s->chunk);
+        char name[60];
+        v.executor = INVERSE_CUBLAS;
+        const struct outcome r = run(ops, dev, &v, s->chunk, ALL, 1);
+        v.executor =
+            INVERSE_FUSED; // whose values the cases check, and which shows what a truncation costs
+        const struct outcome fused = run(ops, dev, &v, s->chunk, ALL, 1);
+        v.executor = INVERSE_CUBLAS;
+        check_true(inverse_exact(&v) ? r.error <= s->error
+                                     : fabs(r.error - fused.error) <= 0.01 * fused.error,
+                   "tri_inverse: %d x %d %s errs by %g, limit %g, the fused executor by %g",
+                   s->chunk, s->chunk, inverse_name(&v, name, sizeof name), r.error, s->error,
+                   fused.error);
+        check_true(
+            r.report.checked == N_SCENARIOS && r.report.nonfinite == fused.report.nonfinite &&
+                fabsf(r.report.value_max - fused.report.value_max) < 0.02f * fused.report.value_max,
+            "tri_inverse: %s: %u checked, %u not finite, fused %u; largest %g, fused %g", name,
+            r.report.checked, r.report.nonfinite, fused.report.nonfinite, r.report.value_max,
+            fused.report.value_max);
+    }
+}
+
 static void extra(const struct ops *ops, struct dev *dev)
 {
+    if (ops != &ops_cpu)
+        check_cublas(ops, dev);
     check_refusal(ops, dev);
     check_reports(ops, dev);
-    check_overflow(ops, dev);
+    check_overflow(ops, dev, INVERSE_FUSED);
+    if (ops != &ops_cpu)
+        check_overflow(ops, dev, INVERSE_CUBLAS);
 }
 
-static void table_row(const struct ops *ops, struct dev *dev, const char *method, const char *type)
+// What a device is timed on: 32,768 tokens of 32 heads, made of the scenarios again and again.
+struct bench {
+    float *a, *t; // [BENCH, 64, 64]
+    double floor; // seconds: A's 16 x 16 tiles up to the diagonal read, T written
+};
+
+enum { BENCH = 32768 / 64 * 32, BENCH_SIZE = 64 * 64 };
+
+static void bench_open(const struct ops *ops, struct dev *dev, struct bench *b)
 {
-    const struct inverse v = parse(method, type, 64);
-    char name[60];
-    printf("%-24s", inverse_name(&v, name, sizeof name));
-    for (int i = 0; i < N_RHO; i++) {
-        const int range[] = {i * N_PER_RHO, 12};
-        printf(" %8.1e", run(ops, dev, &v, 64, range, 1).error);
+    const size_t size = (size_t)BENCH * BENCH_SIZE, part = (size_t)N_SCENARIOS * BENCH_SIZE;
+    struct check_case c = {.ops = ops, .dev = dev, .random = 1};
+    struct check_buf *in = check_input(&c, "a", DTYPE_F32, part);
+    for (int i = 0; i < N_SCENARIOS; i++) {
+        const struct scenario scenario = scenario_at(i);
+        draw_matrix(&c, in, (size_t)i * BENCH_SIZE, &scenario, 64);
     }
+    b->a = ops->alloc(dev, size * sizeof(float));
+    b->t = ops->alloc(dev, size * sizeof(float));
+    for (size_t done = 0; b->a && b->t && done < size; done += part)
+        ops->upload(dev, b->a + done, in->host,
+                    (size - done < part ? size - done : part) * sizeof(float));
+    b->floor = (double)size * sizeof(float) * (1 + 10.0 / 16) / device_bandwidth(ops, dev);
+    check_case_free(&c);
+}
+
+static void bench_close(const struct ops *ops, struct dev *dev, struct bench *b)
+{
+    ops->release(dev, b->a);
+    ops->release(dev, b->t);
+}
+
+static double bench_runs(const struct ops *ops, struct dev *dev, const struct tri_inverse_args *a,
+                         int runs)
+{
+    char why[256];
+    const double start = ceiling_clock(2);
+    for (int i = 0; i < runs; i++)
+        ops->tri_inverse(dev, a);
+    check_true(!ops->sync(dev, why, sizeof why), "tri_inverse: %s", why);
+    return ceiling_clock(2) - start;
+}
+
+// Seconds of one inversion of all matrices: the median of a few batches.
+static double bench_time(const struct ops *ops, struct dev *dev, const struct bench *b,
+                         const struct inverse *v)
+{
+    enum { BATCHES = 7 };
+    const struct tri_inverse_args a = {
+        .t_out = b->t, .a = b->a, .n = BENCH, .chunk = 64, .inverse = *v};
+    double times[BATCHES];
+    bench_runs(ops, dev, &a, 1);
+    const double once = bench_runs(ops, dev, &a, 1);
+    const int runs = once > 2e-3 ? 1 : (int)(4e-3 / once);
+    for (int i = 0; i < BATCHES; i++) { // kept in order
+        const double t = bench_runs(ops, dev, &a, runs) / runs;
+        int at = i;
+        for (; at > 0 && times[at - 1] > t; at--)
+            times[at] = times[at - 1];
+        times[at] = t;
+    }
+    return times[BATCHES / 2];
+}
+
+static void table_row(const struct ops *ops, struct dev *dev, const struct inverse *v,
+                      const struct bench *bench)
+{
+    char name[60];
+    printf("%-24s", inverse_name(v, name, sizeof name));
+    const struct outcome all = run(ops, dev, v, 64, ALL, 1);
     double recorded = 0;
     for (int i = 0; i < N_RHO; i++) {
-        const int range[] = {i * N_PER_RHO + 12, 4};
-        recorded = fmax(recorded, run(ops, dev, &v, 64, range, 1).error);
+        double worst = 0;
+        for (int k = 0; k < N_PER_RHO; k++) {
+            double *to = k < 12 ? &worst : &recorded;
+            const double d = all.errors[i * N_PER_RHO + k];
+            *to = d <= *to ? *to : d;
+        }
+        printf(" %8.1e", worst);
     }
-    const struct outcome all = run(ops, dev, &v, 64, ALL, 1);
-    printf(" %8.1e %8.1e %8.1e %8.2g %5u\n", recorded, all.rms, all.report.residual_max,
+    printf(" %8.1e %8.1e %8.1e %8.2g %5u", recorded, all.rms, all.report.residual_max,
            all.report.value_max, all.report.nonfinite);
+    if (bench) {
+        const double t = bench_time(ops, dev, bench, v);
+        printf(" %8.3f %6.2f", t * 1e3, t / bench->floor);
+    }
+    printf("\n");
 }
 
-void inverse_table(const struct ops *ops, struct dev *dev)
+static void table_rows(const struct ops *ops, struct dev *dev, enum inverse_executor executor,
+                       const struct bench *bench)
 {
     static const char *const METHODS[] = {"substitution", "merge", "auto", "neumann:64,4,16",
                                           "paper"};
     static const char *const TYPES[] = {"fp32", "tf32", "fp16", "bf16", "int8"};
+    for (size_t i = 0; i < sizeof METHODS / sizeof *METHODS; i++)
+        for (size_t k = 0; k < sizeof TYPES / sizeof *TYPES; k++) {
+            struct inverse v = parse(METHODS[i], TYPES[k], 64);
+            v.executor = executor;
+            table_row(ops, dev, &v, bench);
+        }
+}
+
+void inverse_table(const struct ops *ops, struct dev *dev)
+{
+    struct bench bench = {0};
+    const bool timed = ops != &ops_cpu;
+    if (timed)
+        bench_open(ops, dev, &bench);
     printf(
         "Largest |T - exact T| of 64 x 64, keys of mean cosine rho, 12 pairs of beta and g each;\n"
         "recorded: gates of Qwen3.5-0.8B with every rho; rms, residual |I - (I + A) T|, largest\n"
-        "intermediate and matrices not finite or out of range: over all %d.\n\n%-24s",
-        N_SCENARIOS, "rho");
+        "intermediate and matrices not finite or out of range: over all %d.\n",
+        N_SCENARIOS);
+    if (timed)
+        printf("ms: %d such matrices in float32 device memory; x: over the floor of %.3f ms, in "
+               "which\n"
+               "the memory moves A's 16 x 16 tiles up to the diagonal and T (%.3f ms for all of "
+               "both).\n",
+               BENCH, bench.floor * 1e3, bench.floor * 1e3 * 32 / 26);
+    printf("\n%-24s", "rho");
     for (int i = 0; i < N_RHO; i++)
         printf(" %8g", RHO[i]);
-    printf(" %8s %8s %8s %8s %5s\n", "recorded", "rms", "residual", "largest", "bad");
-    for (size_t i = 0; i < sizeof METHODS / sizeof *METHODS; i++)
-        for (size_t k = 0; k < sizeof TYPES / sizeof *TYPES; k++)
-            table_row(ops, dev, METHODS[i], TYPES[k]);
+    printf(" %8s %8s %8s %8s %5s%s\n", "recorded", "rms", "residual", "largest", "bad",
+           timed ? "       ms      x" : "");
+    table_rows(ops, dev, INVERSE_FUSED, timed ? &bench : NULL);
+    if (timed)
+        table_rows(ops, dev, INVERSE_CUBLAS, &bench);
+    if (timed)
+        bench_close(ops, dev, &bench);
 }
 
 const struct op_check check_tri_inverse = {
