@@ -164,7 +164,6 @@ __global__ void __launch_bounds__(THREADS, 1)
                  const __grid_constant__ CUtensorMap w_map,
                  const __grid_constant__ struct int8_args a)
 {
-#if PTX_SM90A
     extern __shared__ char raw[];
     __shared__ struct ring ring;
     char *shared =
@@ -192,7 +191,6 @@ __global__ void __launch_bounds__(THREADS, 1)
     __syncwarp();
     barrier_cluster_arrive();
     barrier_cluster_wait(); // nothing of the other block's is on its way here any more
-#endif
 }
 
 // A row-major int8 matrix in boxes of `box` rows and DEEP columns. False: the driver does not take it.
