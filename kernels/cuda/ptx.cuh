@@ -171,6 +171,18 @@ static __device__ __forceinline__ void prefetch_tensormap(const void *map)
 #endif
 }
 
+// `threads` threads of the block meet at barrier `id`.
+static __device__ __forceinline__ void bar_sync(uint32_t id, uint32_t threads)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// The same, without waiting: counts the caller as arrived.
+static __device__ __forceinline__ void bar_arrive(uint32_t id, uint32_t threads)
+{
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 // ---- dependent launches (sm_90) -------------------------------------------------------------------
 
 // Waits until the kernel before this one in the stream has ended and its writes are seen.
