@@ -80,11 +80,12 @@ static __device__ void stage_int8(char *to, int stride, float *scales, float (*p
         for (int i = 0; i < THREADS / 32; i++)
             most = fmaxf(most, parts[t][i]);
         const float scale = quantize_scale(most);
+        const quantizer to_int8(scale);
         for (int i = PACK * threadIdx.x; i < end; i += PACK * THREADS) {
             pack v = {};
             if (i < a.k)
                 v = pack_load(x + (size_t)t * a.k + i);
-            *(uint2 *)(to + t * stride + i) = quantize_pack(v, scale);
+            *(uint2 *)(to + t * stride + i) = to_int8.values(v);
         }
         if (threadIdx.x == 0)
             scales[t] = scale;

@@ -55,6 +55,14 @@ __device__ void produce(const CUtensorMap *x_map, const CUtensorMap *w_map, char
         for (int k = 0; k < a.k; k += DEEP) {
             const uint32_t full = shared_address(&r->full[stage]);
             const uint32_t to = shared_address(shared + stage * STAGE_BYTES);
+#if INT8_PREFETCH
+            if (k + INT8_PREFETCH * DEEP < a.k) {
+                cp_async_bulk_prefetch_tensor_2d(x_map, k + INT8_PREFETCH * DEEP,
+                                                 at.row + rank * ROWS);
+                cp_async_bulk_prefetch_tensor_2d(w_map, k + INT8_PREFETCH * DEEP,
+                                                 at.col + rank * (COLS / 2));
+            }
+#endif
             mbarrier_wait(shared_address(&r->empty[stage]), parity); // both blocks have let it go
             mbarrier_arrive_expect_tx(full, STAGE_BYTES);
             cp_async_bulk_tensor_2d(to, x_map, k, at.row + rank * ROWS, full);

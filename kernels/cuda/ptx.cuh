@@ -164,6 +164,17 @@ static __device__ __forceinline__ void cp_async_bulk_tensor_2d_multicast(uint32_
 #endif
 }
 
+// The same box to L2 only.
+static __device__ __forceinline__ void cp_async_bulk_prefetch_tensor_2d(const void *map, int x,
+                                                                        int y)
+{
+#if PTX_SM90
+    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(map), "r"(x),
+                 "r"(y)
+                 : "memory");
+#endif
+}
+
 static __device__ __forceinline__ void prefetch_tensormap(const void *map)
 {
 #if PTX_SM90
