@@ -163,7 +163,7 @@ static void wide_rows(struct dev *dev, const struct linear_args *a, const struct
 void cuda_linear(struct dev *dev, const struct linear_args *a)
 {
     const int rest = a->t - a->t_gemm, each = few_rows_max(a);
-    const bool few = rest <= each || cuda_of(dev)->arch < 90;
+    const bool few = rest <= each;
     bool plain = false;
     for (int i = 0; i < a->n; i++)
         plain |= !streams(a, i);

@@ -1,33 +1,37 @@
 // linear_few.cu - y = x W^T for a few rows of x: all matrices of a call in one launch.
 // Bound by: the bytes of W.
 //
-// A block of eight warps takes a tile of eight rows of W at a time, one segment of k a warp, from one
-// stream that runs on over the tiles (linear_rows.cuh). x is rounded by every block for itself, into
-// shared memory: at one row that is cheaper than a launch. The stream starts before the kernels ahead
-// have ended, for weights do not change.
+// Of a block eight warps take a tile of eight rows of W at a time, each its share of the runs of k, from
+// one stream that goes on over the tiles (linear_rows.cuh), and leave the runs' sums in shared memory; a
+// ninth warp adds them and writes y. It is up to BUFFERS tiles behind, so that no stream waits for
+// another. x is rounded by every block for itself, into shared memory: at one row that is cheaper than a
+// launch. The stream starts before the kernels ahead have ended, for weights do not change.
 #include "linear_rows.cuh"
 #include "quantize.cuh"
 
 #ifndef FEW_DEPTH
-#define FEW_DEPTH 6
-#define FEW_PER_SM 1
+#define FEW_DEPTH 3
+#define FEW_PER_SM 2
 #endif
-constexpr int THREADS = 32 * SEGMENTS, ROWS_MOST = 16, PER_SM = FEW_PER_SM;
-constexpr int STAGE = 2, DEPTH = FEW_DEPTH; // pairs of a stage, stages of a warp's ring
-constexpr int X_BYTES = 40 << 10;           // of rounded x
+constexpr int STREAMS = 8, THREADS = 32 * (STREAMS + 1), PER_SM = FEW_PER_SM;
+constexpr int STAGE = 2, DEPTH = FEW_DEPTH;       // pairs of a stage, stages of a warp's ring
+constexpr int BUFFERS = 4;                        // tiles' sums
+constexpr int ROWS_MOST = 16, X_BYTES = 40 << 10; // rows of x; of rounded x
+constexpr int FULL = 1, EMPTY = FULL + BUFFERS;   // named barriers
 
 // Where things are in shared memory.
 struct few_layout {
-    int sums, x_bf16, x_int8, stride_bf16, stride_int8, bytes;
+    int sums, sums_each, x_bf16, x_int8, stride_bf16, stride_int8, bytes;
 };
 
-__host__ __device__ static inline few_layout layout_of(int t, int k, bool bf16s, bool int8s)
+static few_layout layout_of(int t, int k, bool bf16s, bool int8s)
 {
     few_layout l = {};
     l.stride_bf16 = x_stride(row_blocks(k, false));
     l.stride_int8 = x_stride(row_blocks(k, true));
-    l.sums = SEGMENTS * DEPTH * STAGE * PAIR * (int)sizeof(uint4);
-    l.x_bf16 = l.sums + 2 * SEGMENTS * t * TILE * (int)sizeof(float);
+    l.sums = STREAMS * DEPTH * STAGE * PAIR * (int)sizeof(uint4);
+    l.sums_each = run_count(row_blocks(k, !bf16s)) * t * TILE * (int)sizeof(float);
+    l.x_bf16 = l.sums + BUFFERS * l.sums_each;
     l.x_int8 = l.x_bf16 + (bf16s ? t * l.stride_bf16 : 0);
     l.bytes = l.x_int8 + (int8s ? t * l.stride_int8 : 0);
     return l;
@@ -50,7 +54,7 @@ static __device__ void stage_bf16(char *to, int stride, const struct rows_args &
 
 // The rows of x as int8 and their scales; `parts` holds a float a row and warp.
 template <typename act_t>
-static __device__ void stage_int8(char *to, int stride, float *scales, float (*parts)[SEGMENTS],
+static __device__ void stage_int8(char *to, int stride, float *scales, float (*parts)[THREADS / 32],
                                   const struct rows_args &a)
 {
     const act_t *x = (const act_t *)a.x;
@@ -73,40 +77,65 @@ static __device__ void stage_int8(char *to, int stride, float *scales, float (*p
     for (int t = 0; t < a.t; t++) {
         float most = 0;
 #pragma unroll
-        for (int i = 0; i < SEGMENTS; i++)
+        for (int i = 0; i < THREADS / 32; i++)
             most = fmaxf(most, parts[t][i]);
         const float scale = quantize_scale(most);
+        const quantizer to_int8(scale);
         for (int i = PACK * threadIdx.x; i < end; i += PACK * THREADS) {
             pack v = {};
             if (i < a.k)
                 v = pack_load(x + (size_t)t * a.k + i);
-            *(uint2 *)(to + t * stride + i) = quantize_pack(v, scale);
+            *(uint2 *)(to + t * stride + i) = to_int8.values(v);
         }
         if (threadIdx.x == 0)
             scales[t] = scale;
     }
 }
 
-// The warp's stream: tiles blockIdx.x, + gridDim.x, .., of each its segment.
+// A warp's share of a tile's runs.
+struct share {
+    int blocks, runs, first, last; // runs first .. last - 1
+
+    __device__ share(const struct rows_args &a, int tile)
+    {
+        const int warp = threadIdx.x / 32;
+        blocks = row_blocks(a.k, matrix_of(a, tile).int8);
+        runs = run_count(blocks);
+        first = runs * warp / STREAMS;
+        last = runs * (warp + 1) / STREAMS;
+    }
+    __device__ int begin(int run) const
+    {
+        return run_begin(blocks, runs, run);
+    }
+};
+
+// The warp's stream: tiles blockIdx.x, + gridDim.x, .., of each its share, run by run.
 struct few_stream {
     uint4 *ring;
     struct rows_source source;
-    int tile, block, end, stage;
+    int tile, run, block, end,
+        stage; // of the stage ordered next; block .. end: the rest of its run
     uint64_t policy;
 
-    __device__ void begin(const struct rows_args &a)
+    // Goes to the first run that has blocks, from `run` of `tile` on.
+    __device__ void find(const struct rows_args &a, bool fresh)
     {
-        for (; tile < a.tiles; tile += gridDim.x) {
-            const int blocks = row_blocks(a.k, matrix_of(a, tile).int8), warp = threadIdx.x / 32;
-            block = segment_begin(blocks, warp);
-            end = segment_begin(blocks, warp + 1);
-            source.aim(a, tile);
-            if (block < end)
-                return;
+        for (; tile < a.tiles; tile += gridDim.x, fresh = true) {
+            const share s(a, tile);
+            if (fresh) {
+                source.aim(a, tile);
+                run = s.first;
+            }
+            for (; run < s.last; run++) {
+                block = s.begin(run);
+                end = s.begin(run + 1);
+                if (block < end)
+                    return;
+            }
         }
     }
 
-    // Orders the next stage.
     __device__ void order(const struct rows_args &a)
     {
         if (tile < a.tiles) {
@@ -116,8 +145,8 @@ struct few_stream {
                     source.copy(ring + (stage * STAGE + i) * PAIR, block + 2 * i, policy);
             block += 2 * STAGE;
             if (block >= end) {
-                tile += gridDim.x;
-                begin(a);
+                run++;
+                find(a, false);
             }
         }
         cp_async_commit_group();
@@ -125,16 +154,16 @@ struct few_stream {
     }
 };
 
-// One tile's segment from the stream against x: the sums of rows g and g + 8.
+// One run from the stream against x: the sums of rows g and g + 8, into `to` [t, TILE].
 template <typename sum_t>
-static __device__ __forceinline__ void few_tile(sum_t (&sum)[4], struct few_stream &s,
-                                                const char *x, int stride,
-                                                const struct rows_args &a, int blocks)
+static __device__ __forceinline__ void stream_run(struct few_stream &s, const char *x, int stride,
+                                                  const struct rows_args &a, int block, int end,
+                                                  sum_t *to)
 {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4;
-    const int end = segment_begin(blocks, warp + 1);
+    const int lane = threadIdx.x % 32, g = lane / 4;
+    sum_t sum[4] = {};
     x += g * stride + lane % 4 * 16;
-    for (int block = segment_begin(blocks, warp); block < end; block += 2 * STAGE) {
+    for (; block < end; block += 2 * STAGE) {
         cp_async_wait_group<DEPTH - 1>();
         __syncwarp(); // the other lanes' copies of the oldest stage are there too
         const uint4 *pairs = s.ring + s.stage * STAGE * PAIR;
@@ -151,38 +180,7 @@ static __device__ __forceinline__ void few_tile(sum_t (&sum)[4], struct few_stre
         __syncwarp(); // all lanes have read it: it is the one ordered next
         s.order(a);
     }
-}
-
-// The segments' sums of a tile in their order, by the first t * TILE threads.
-template <typename sum_t>
-static __device__ __forceinline__ void few_fold(const sum_t *sums, const struct rows_args &a,
-                                                int tile, const float *x_scale)
-{
-    const int t = threadIdx.x / TILE, col = threadIdx.x % TILE;
-    const struct rows_matrix &m = matrix_of(a, tile);
-    const int row = (tile - m.tile0) * TILE + col;
-    const bool mine = t < a.t && row < m.rows;
-    const float scale = mine && m.int8 ? m.scale[row] : 1.0f;
-    __syncthreads(); // all segments' sums are there; who reads the other buffer has read it
-    if (!mine)
-        return;
-    sum_t sum = sums[t * TILE + col];
-#pragma unroll
-    for (int i = 1; i < SEGMENTS; i++)
-        sum += sums[(i * a.t + t) * TILE + col];
-    store_y(a, m, t, row, m.int8 ? (float)sum * (x_scale[t] * scale) : (float)sum);
-}
-
-// A tile from the stream to y.
-template <typename sum_t>
-static __device__ __forceinline__ void few_whole(struct few_stream &s, const char *x, int stride,
-                                                 sum_t *sums, const struct rows_args &a, int tile,
-                                                 const float *x_scale)
-{
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, col = lane % 4 * 2;
-    sum_t sum[4] = {};
-    few_tile(sum, s, x, stride, a, row_blocks(a.k, matrix_of(a, tile).int8));
-    sum_t *to = sums + (warp * a.t + g) * TILE + col;
+    to += g * TILE + lane % 4 * 2;
     if (g < a.t) {
         to[0] = sum[0];
         to[1] = sum[1];
@@ -191,21 +189,74 @@ static __device__ __forceinline__ void few_whole(struct few_stream &s, const cha
         to[8 * TILE] = sum[2];
         to[8 * TILE + 1] = sum[3];
     }
-    few_fold(sums, a, tile, x_scale);
+}
+
+// The runs' sums of a tile in their order, a value a lane.
+template <typename sum_t>
+static __device__ __forceinline__ void fold(const sum_t *sums, const struct rows_args &a, int tile,
+                                            const float *x_scale)
+{
+    const struct rows_matrix &m = matrix_of(a, tile);
+    const int runs = run_count(row_blocks(a.k, m.int8));
+    for (int i = threadIdx.x % 32; i < a.t * TILE; i += 32) {
+        const int t = i / TILE, row = (tile - m.tile0) * TILE + i % TILE;
+        sum_t sum = sums[i];
+#pragma unroll 8
+        for (int run = 1; run < runs; run++)
+            sum += sums[run * a.t * TILE + i];
+        if (row < m.rows)
+            store_y(a, m, t, row, m.int8 ? (float)sum * (x_scale[t] * m.scale[row]) : (float)sum);
+    }
+}
+
+// The ninth warp.
+static __device__ void fold_all(const char *sums, const struct rows_args &a, const few_layout &l,
+                                const float *x_scale)
+{
+    for (int tile = blockIdx.x, n = 0; tile < a.tiles; tile += gridDim.x, n++) {
+        const char *from = sums + n % BUFFERS * l.sums_each;
+        bar_sync(FULL + n % BUFFERS, THREADS); // every stream's sums of the tile are there
+        if (matrix_of(a, tile).int8)
+            fold((const int *)from, a, tile, x_scale);
+        else
+            fold((const float *)from, a, tile, x_scale);
+        if (tile + BUFFERS * (int)gridDim.x < a.tiles)
+            bar_arrive(EMPTY + n % BUFFERS, THREADS); // they have been read
+    }
+}
+
+static __device__ void stream_all(struct few_stream &s, char *shared, const struct rows_args &a,
+                                  const few_layout &l)
+{
+    for (int tile = blockIdx.x, n = 0; tile < a.tiles; tile += gridDim.x, n++) {
+        const share mine(a, tile);
+        char *to = shared + l.sums + n % BUFFERS * l.sums_each;
+        if (n >= BUFFERS)
+            bar_sync(EMPTY + n % BUFFERS, THREADS); // the sums of BUFFERS tiles ago have been read
+        for (int run = mine.first; run < mine.last; run++) {
+            const int at = run * a.t * TILE, block = mine.begin(run), end = mine.begin(run + 1);
+            if (matrix_of(a, tile).int8)
+                stream_run(s, shared + l.x_int8, l.stride_int8, a, block, end, (int *)to + at);
+            else
+                stream_run(s, shared + l.x_bf16, l.stride_bf16, a, block, end, (float *)to + at);
+        }
+        bar_arrive(FULL + n % BUFFERS, THREADS);
+    }
 }
 
 template <typename act_t>
 static __global__ void __launch_bounds__(THREADS, PER_SM)
-    few(const __grid_constant__ struct rows_args a, const struct few_layout l)
+    few(const __grid_constant__ struct rows_args a, const __grid_constant__ struct few_layout l)
 {
     extern __shared__ __align__(16) char shared[];
-    __shared__ float parts[ROWS_MOST][SEGMENTS], x_scale[ROWS_MOST];
+    __shared__ float parts[ROWS_MOST][THREADS / 32], x_scale[ROWS_MOST];
+    const bool streaming = threadIdx.x < 32 * STREAMS;
     struct few_stream s = {};
     s.ring = (uint4 *)shared + threadIdx.x / 32 * DEPTH * STAGE * PAIR;
-    s.tile = blockIdx.x;
+    s.tile = streaming ? blockIdx.x : a.tiles;
     s.policy = createpolicy_evict_first();
     griddepcontrol_launch_dependents();
-    s.begin(a);
+    s.find(a, true);
     for (int i = 0; i < DEPTH; i++)
         s.order(a);
     griddepcontrol_wait();
@@ -214,15 +265,10 @@ static __global__ void __launch_bounds__(THREADS, PER_SM)
     if (l.bytes > l.x_int8)
         stage_int8<act_t>(shared + l.x_int8, l.stride_int8, x_scale, parts, a);
     __syncthreads(); // x is there
-    char *sums = shared + l.sums;
-    const int other = SEGMENTS * a.t * TILE * (int)sizeof(float);
-    for (int tile = blockIdx.x, odd = 0; tile < a.tiles; tile += gridDim.x, odd ^= 1)
-        if (matrix_of(a, tile).int8)
-            few_whole(s, shared + l.x_int8, l.stride_int8, (int *)(sums + odd * other), a, tile,
-                      x_scale);
-        else
-            few_whole(s, shared + l.x_bf16, l.stride_bf16, (float *)(sums + odd * other), a, tile,
-                      x_scale);
+    if (streaming)
+        stream_all(s, shared, a, l);
+    else
+        fold_all(shared + l.sums, a, l, x_scale);
 }
 
 int few_rows_max(const struct linear_args *a)

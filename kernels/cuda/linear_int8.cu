@@ -55,6 +55,14 @@ __device__ void produce(const CUtensorMap *x_map, const CUtensorMap *w_map, char
         for (int k = 0; k < a.k; k += DEEP) {
             const uint32_t full = shared_address(&r->full[stage]);
             const uint32_t to = shared_address(shared + stage * STAGE_BYTES);
+#if INT8_PREFETCH
+            if (k + INT8_PREFETCH * DEEP < a.k) {
+                cp_async_bulk_prefetch_tensor_2d(x_map, k + INT8_PREFETCH * DEEP,
+                                                 at.row + rank * ROWS);
+                cp_async_bulk_prefetch_tensor_2d(w_map, k + INT8_PREFETCH * DEEP,
+                                                 at.col + rank * (COLS / 2));
+            }
+#endif
             mbarrier_wait(shared_address(&r->empty[stage]), parity); // both blocks have let it go
             mbarrier_arrive_expect_tx(full, STAGE_BYTES);
             cp_async_bulk_tensor_2d(to, x_map, k, at.row + rank * ROWS, full);
@@ -164,7 +172,6 @@ __global__ void __launch_bounds__(THREADS, 1)
                  const __grid_constant__ CUtensorMap w_map,
                  const __grid_constant__ struct int8_args a)
 {
-#if PTX_SM90A
     extern __shared__ char raw[];
     __shared__ struct ring ring;
     char *shared =
@@ -192,7 +199,6 @@ __global__ void __launch_bounds__(THREADS, 1)
     __syncwarp();
     barrier_cluster_arrive();
     barrier_cluster_wait(); // nothing of the other block's is on its way here any more
-#endif
 }
 
 // A row-major int8 matrix in boxes of `box` rows and DEEP columns. False: the driver does not take it.

@@ -1,10 +1,10 @@
 // linear_rows.cuh - the few-rows path's common ground: the order in which a value is summed, and the
 // stream of weights that every warp keeps for itself. Private to linear_few.cu and linear_wide.cu.
 //
-// The order. A row of W is cut into blocks of 64 bytes and the blocks into SEGMENTS runs of (nearly)
-// equal length. Within a run a value is one chain of tensor-core products, 64 bytes after 64 bytes; the
-// runs' sums are added in their order. Both kernels keep to that for any number of rows of x, so a row's
-// bits depend on the row and the matrix alone. INT8 sums are exact anyway.
+// The order. A row of W is cut into blocks of 64 bytes and the blocks into runs (at least RUNS_MIN, none
+// longer than RUN_BLOCKS). Within a run a value is one chain of tensor-core products, 64 bytes after 64
+// bytes; the runs' sums are added one after another. Both kernels keep to that for any number of rows of
+// x, so a row's bits depend on the row and the matrix alone. INT8 sums are exact anyway.
 //
 // The stream. Weights are read once and by one warp each, so every warp keeps a ring of its own in shared
 // memory that it alone orders copies into and reads: no barrier but the warp's, any depth; what the ring
@@ -21,8 +21,9 @@
 
 // A row of x of so many values fits in linear_few's shared memory.
 constexpr int FEW_COLS_MAX = 32 << 10;
-constexpr int SEGMENTS = 8, BLOCK = 64, TILE = 8; // BLOCK in bytes, TILE in rows of W
-constexpr int PAIR = 64;                          // two blocks of a tile, in pieces of 16 bytes
+constexpr int BLOCK = 64, TILE = 8; // BLOCK in bytes, TILE in rows of W
+constexpr int PAIR = 64;            // two blocks of a tile, in pieces of 16 bytes
+constexpr int RUNS_MIN = 8, RUN_BLOCKS = 16;
 
 struct rows_matrix {
     const char *w;
@@ -46,7 +47,7 @@ struct rows_args {
 int few_rows_max(const struct linear_args *a);
 void linear_few(struct dev *dev, const struct rows_args *a);
 
-// linear_wide.cu: up to WIDE_ROWS rows of rounded x, matrices of one type; sm_90.
+// linear_wide.cu: up to WIDE_ROWS rows of rounded x, matrices of one type.
 constexpr int WIDE_ROWS = 64;
 void linear_wide(struct dev *dev, const struct rows_args *a);
 
@@ -66,10 +67,16 @@ __host__ __device__ inline int x_stride(int blocks)
     return (blocks | 1) * BLOCK;
 }
 
-// The first block of a segment: segments are whole lines of two blocks.
-__device__ __forceinline__ int segment_begin(int blocks, int segment)
+__host__ __device__ inline int run_count(int blocks)
 {
-    return segment == SEGMENTS ? blocks : (blocks + 1) / 2 * segment / SEGMENTS * 2;
+    const int runs = (blocks + RUN_BLOCKS - 1) / RUN_BLOCKS;
+    return runs > RUNS_MIN ? runs : RUNS_MIN;
+}
+
+// The first block of a run: runs are whole lines of two blocks.
+__device__ __forceinline__ int run_begin(int blocks, int runs, int run)
+{
+    return run == runs ? blocks : (blocks + 1) / 2 * run / runs * 2;
 }
 
 __device__ __forceinline__ const struct rows_matrix &matrix_of(const struct rows_args &a, int tile)
@@ -81,31 +88,33 @@ __device__ __forceinline__ const struct rows_matrix &matrix_of(const struct rows
     return a.m[i];
 }
 
-// What a lane copies of a tile: 16 bytes of a line of row lane / 8 and of row lane / 8 + 4.
+// What a lane copies of a tile: 16 bytes of a line of row lane / 8 and of the fourth row after it.
 struct rows_source {
-    const char *low, *high; // at the lane's bytes of line 0
-    int bytes;              // of the row, from there
+    const char *p; // at the lane's bytes of line 0
+    int high;      // from there to the other row's
+    int bytes;     // of the row, from there
 
     __device__ void aim(const struct rows_args &a, int tile)
     {
         const struct rows_matrix &m = matrix_of(a, tile);
-        const int row = (tile - m.tile0) * TILE + threadIdx.x % 32 / 8;
         const int all = row_bytes(a.k, m.int8), at = threadIdx.x % 8 * 16;
-        low = m.w + (size_t)min(row, m.rows - 1) * all + at;
-        high = m.w + (size_t)min(row + 4, m.rows - 1) * all + at;
+        const int wanted = (tile - m.tile0) * TILE + threadIdx.x % 32 / 8;
+        const int row = min(wanted, m.rows - 1);
+        p = m.w + (size_t)row * all + at;
+        high = (min(wanted + 4, m.rows - 1) - row) * all;
         bytes = all - at;
     }
 
     // Orders blocks `block` (even) and the next into a PAIR, zeros beyond the row.
     __device__ void copy(uint4 *pair, int block, uint64_t policy) const
     {
-        const int at = block * BLOCK < bytes ? block * BLOCK : 0,
-                  n = block * BLOCK < bytes ? 16 : 0;
+        const bool within = block * BLOCK < bytes;
+        const char *from = p + (within ? block * BLOCK : 0);
         const int piece = threadIdx.x % 8, column = threadIdx.x % 32 / 8 * 4 + piece % 4;
         // The second block's columns are shifted so that a line meets all banks.
-        uint4 *to = pair + (piece < 4 ? column : 32 + (column ^ 4));
-        cp_async_16_hint(shared_address(to), low + at, n, policy);
-        cp_async_16_hint(shared_address(to + 16), high + at, n, policy);
+        const uint32_t to = shared_address(pair + (piece < 4 ? column : 32 + (column ^ 4)));
+        cp_async_16_hint(to, from, within ? 16 : 0, policy);
+        cp_async_16_hint(to + 16 * sizeof(uint4), from + high, within ? 16 : 0, policy);
     }
 };
 

@@ -1,83 +1,57 @@
-// linear_wide.cu - y = x W^T for up to 64 rows of x on sm_90: what linear_few.cu sums in one block, a
-// cluster of eight blocks sums here, so that 16 to 64 rows of x fit beside the stream of weights.
-// Bound by: the bytes of W.
+// linear_wide.cu - y = x W^T for up to 64 rows of x: what linear_few.cu sums in one block, many blocks
+// sum here, so that the rows of x fit in shared memory beside the stream of weights.
+// Bound by: the bytes of W; towards 64 rows also by the runs' sums, 4 bytes a value and run, which go
+// through L2.
 //
-// A block of a cluster owns one segment of k. The clusters share out the tiles of W evenly and take
-// them in bands of up to 32 tiles: every warp multiplies COLS tiles of the band with the block's part
-// of x, the sums go to shared memory, and block r of the cluster adds rows r, r + 8, .. of x over the
-// eight blocks in the segments' order (distributed shared memory) and writes y.
-// x's part is loaded once, or, where it does not fit, in phases of every band.
+// A block owns one run of k and keeps that part of x. Its warps take COLS tiles of W at a time from their
+// streams and write the run's sums; none waits for another. A second kernel adds the runs' sums in their
+// order and writes y. Calls are cut so that the sums stay in L2.
 #include "linear_rows.cuh"
 #include "pack.cuh"
 
-constexpr int WARPS = 8, THREADS = 32 * WARPS, SHARED_MOST = 225 << 10;
+constexpr int WARPS = 8, THREADS = 32 * WARPS, PER_SM = 2;
+constexpr size_t SUMS = 48 << 20; // bytes of all runs' sums at a time
+
+struct wide_args {
+    void *sums; // [runs, t, TILE * (end - begin)]
+    int runs, groups, begin,
+        end; // tiles begin .. end, dealt to the warps of `groups` groups of blocks
+};
 
 // Stages of a warp's ring: a stage is a pair of blocks of COLS tiles.
 __host__ __device__ constexpr int depth_of(int rows16, int cols)
 {
-    return (rows16 > 2 ? 10 : 12) / cols;
+    return (rows16 > 2 ? 4 : 6) / cols;
 }
 
-struct wide_layout {
-    int clusters;
-    int phases, phase_blocks; // x is loaded in this many parts of so many blocks
-    int sums, x, bytes;       // where they are in shared memory; they share it if there are phases
-};
-
-// Sums lie as [row of x][row of W of the band], padded against bank conflicts.
-__host__ __device__ constexpr int sums_stride(int cols)
-{
-    return WARPS * cols * TILE + 8;
-}
-
-// The tiles of one band and the warp's own.
-struct band {
-    int base, tiles; // of the cluster
-    int first, n;    // of the warp: tiles base + first ..
-
-    __device__ void set(int from, int end, int cols)
-    {
-        base = from;
-        tiles = min(WARPS * cols, end - from);
-        const int each = (tiles + WARPS - 1) / WARPS;
-        first = threadIdx.x / 32 * each;
-        n = max(0, min(each, tiles - first));
-    }
-};
-
-// The warp's stream over its bands.
+// The warp's stream over its tiles, COLS at a time.
 template <int COLS, int DEPTH> struct wide_stream {
     uint4 *ring;
     struct rows_source source[COLS];
-    struct band band;
-    int tiles_end, block0, block, end, stage; // block0 .. end: the segment
+    int tile, tile_end, block0, block, end, stage; // block0 .. end: the run
     uint64_t policy;
 
-    __device__ void begin(const struct rows_args &a, int from)
+    __device__ void aim(const struct rows_args &a)
     {
-        for (;;) {
-            band.set(from, tiles_end, COLS);
-            block = block0;
-            if (band.tiles <= 0 || (band.n > 0 && block < end))
-                break;
-            from = band.base + band.tiles;
-        }
+        block = block0;
 #pragma unroll
         for (int j = 0; j < COLS; j++)
-            if (band.tiles > 0 && j < band.n)
-                source[j].aim(a, band.base + band.first + j);
+            if (tile + j < tile_end)
+                source[j].aim(a, tile + j);
     }
 
     __device__ void order(const struct rows_args &a)
     {
-        if (band.tiles > 0) {
+        if (tile < tile_end && block < end) {
 #pragma unroll
             for (int j = 0; j < COLS; j++)
-                if (j < band.n)
+                if (tile + j < tile_end)
                     source[j].copy(ring + (stage * COLS + j) * PAIR, block, policy);
             block += 2;
-            if (block >= end)
-                begin(a, band.base + band.tiles);
+            if (block >= end) {
+                tile += COLS;
+                aim(a);
+            }
         }
         cp_async_commit_group();
         stage = stage + 1 == DEPTH ? 0 : stage + 1;
@@ -92,7 +66,7 @@ static __device__ void load_x(char *to, int stride, const struct rows_args &a, i
     const int pieces = blocks * (BLOCK / 16);
     for (int t = threadIdx.x / 32; t < 16 * ROWS16; t += WARPS) {
         const char *x = (const char *)a.x + (size_t)t * size;
-#pragma unroll 4
+#pragma unroll 2
         for (int i = threadIdx.x % 32; i < pieces; i += 32) {
             const int at = block * BLOCK + i * 16;
             uint4 v = {};
@@ -103,38 +77,7 @@ static __device__ void load_x(char *to, int stride, const struct rows_args &a, i
     }
 }
 
-// The rows of y that are this block's, over the cluster's sums.
-template <typename sum_t, int COLS>
-static __device__ void fold(sum_t *sums, const struct rows_args &a, const struct band &band)
-{
-    const int width = band.tiles * TILE;
-    for (int i = threadIdx.x * 4; i < (a.t + SEGMENTS - 1) / SEGMENTS * width; i += THREADS * 4) {
-        const int t = i / width * SEGMENTS + (int)cluster_ctarank(), col = i % width;
-        if (t >= a.t)
-            break;
-        sum_t part[SEGMENTS][4], sum[4];
-#pragma unroll
-        for (int s = 0; s < SEGMENTS; s++) {
-            const uint4 v = *(const uint4 *)mapa(sums + t * sums_stride(COLS) + col, s);
-            memcpy(part[s], &v, sizeof v);
-        }
-        const int tile = band.base + col / TILE;
-        const struct rows_matrix &m = matrix_of(a, tile);
-        const int row = (tile - m.tile0) * TILE + col % TILE;
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            sum[j] = part[0][j];
-#pragma unroll
-            for (int s = 1; s < SEGMENTS; s++)
-                sum[j] += part[s][j];
-            if (row + j < m.rows)
-                store_y(a, m, t, row + j,
-                        m.int8 ? (float)sum[j] * (a.x_scale[t] * m.scale[row + j]) : (float)sum[j]);
-        }
-    }
-}
-
-// One stage of the stream against x; the second block of the segment's last may be none.
+// One stage of the stream against x; the second block of a run's last may be none.
 template <typename sum_t, int ROWS16, int COLS>
 static __device__ __forceinline__ void stage_product(sum_t (&sum)[ROWS16][COLS][4],
                                                      const uint4 *pairs, const char *x, int stride,
@@ -159,146 +102,146 @@ static __device__ __forceinline__ void stage_product(sum_t (&sum)[ROWS16][COLS][
     }
 }
 
+// A run's sums of tiles first .. to memory.
 template <typename sum_t, int ROWS16, int COLS>
-static __device__ void store_sums(sum_t *sums, const sum_t (&sum)[ROWS16][COLS][4],
-                                  const struct band &band)
+static __device__ __forceinline__ void store_sums(const sum_t (&sum)[ROWS16][COLS][4],
+                                                  const struct wide_args &w, int run, int t_end,
+                                                  int first, int tile_end)
 {
-    const int lane = threadIdx.x % 32;
+    using pair_t = std::conditional_t<std::is_same_v<sum_t, int>, int2, float2>;
+    const int lane = threadIdx.x % 32, width = (w.end - w.begin) * TILE;
 #pragma unroll
     for (int r = 0; r < ROWS16; r++)
 #pragma unroll
         for (int j = 0; j < COLS; j++) {
-            if (j >= band.n)
-                break;
-            sum_t *to = sums + (r * 16 + lane / 4) * sums_stride(COLS) + (band.first + j) * TILE +
-                        lane % 4 * 2;
-            to[0] = sum[r][j][0];
-            to[1] = sum[r][j][1];
-            to[8 * sums_stride(COLS)] = sum[r][j][2];
-            to[8 * sums_stride(COLS) + 1] = sum[r][j][3];
+            const int t = r * 16 + lane / 4, col = (first + j - w.begin) * TILE + lane % 4 * 2;
+            sum_t *to = (sum_t *)w.sums + ((size_t)run * t_end + t) * width + col;
+            if (first + j < tile_end && t < t_end)
+                *(pair_t *)to = {sum[r][j][0], sum[r][j][1]};
+            if (first + j < tile_end && t + 8 < t_end)
+                *(pair_t *)(to + 8 * width) = {sum[r][j][2], sum[r][j][3]};
         }
 }
 
 template <typename sum_t, int ROWS16, int COLS>
-static __global__ void __launch_bounds__(THREADS, 1)
-    wide(const __grid_constant__ struct rows_args a, const struct wide_layout l)
+static __global__ void __launch_bounds__(THREADS, PER_SM)
+    wide(const __grid_constant__ struct rows_args a, const __grid_constant__ struct wide_args w)
 {
-#if __CUDA_ARCH__ >= 900
     constexpr int DEPTH = depth_of(ROWS16, COLS);
     constexpr bool INT8 = std::is_same_v<sum_t, int>;
     extern __shared__ __align__(16) char shared[];
-    const int lane = threadIdx.x % 32, segment = (int)cluster_ctarank();
-    const int cluster_id = blockIdx.x / SEGMENTS;
+    const int lane = threadIdx.x % 32, run = blockIdx.x % w.runs;
+    const int warp = blockIdx.x / w.runs * WARPS + threadIdx.x / 32, warps = w.groups * WARPS;
     const int blocks = row_blocks(a.k, INT8), size = row_bytes(a.k, INT8);
-    const int stride = x_stride(l.phase_blocks);
-    sum_t *sums = (sum_t *)(shared + l.sums);
     struct wide_stream<COLS, DEPTH> s = {
     };
     s.ring = (uint4 *)shared + threadIdx.x / 32 * DEPTH * COLS * PAIR;
     s.policy = createpolicy_evict_first();
-    s.block0 = segment_begin(blocks, segment);
-    s.end = segment_begin(blocks, segment + 1);
-    s.tiles_end = (int)((long)a.tiles * (cluster_id + 1) / l.clusters);
-    struct band band;
-    int from = (int)((long)a.tiles * cluster_id / l.clusters);
+    s.block0 = run_begin(blocks, w.runs, run);
+    s.end = run_begin(blocks, w.runs, run + 1);
+    s.tile = w.begin + (int)((long)(w.end - w.begin) * warp / warps);
+    s.tile_end = w.begin + (int)((long)(w.end - w.begin) * (warp + 1) / warps);
+    const int stride = x_stride(s.end - s.block0), block0 = s.block0, end = s.end;
+    int tile = s.tile;
     griddepcontrol_launch_dependents();
-    s.begin(a, from);
+    s.aim(a);
     for (int i = 0; i < DEPTH; i++)
         s.order(a);
     griddepcontrol_wait();
-    for (bool loaded = false; from < s.tiles_end; from += band.tiles) {
-        band.set(from, s.tiles_end, COLS);
+    char *x = shared + WARPS * DEPTH * COLS * PAIR * (int)sizeof(uint4);
+    load_x<ROWS16>(x, stride, a, size, block0, end - block0);
+    __syncthreads(); // x is there
+    x += lane / 4 * stride + lane % 4 * 16;
+    for (; tile < s.tile_end; tile += COLS) {
         sum_t sum[ROWS16][COLS][4] = {};
-        for (int phase = 0; phase < l.phases; phase++) {
-            const int block0 = s.block0 + phase * l.phase_blocks;
-            const int end = min(s.end, block0 + l.phase_blocks);
-            if (!loaded || l.phases > 1) {
-                __syncthreads(); // all warps are done with the phase before
-                load_x<ROWS16>(shared + l.x, stride, a, size, block0, end - block0);
-                __syncthreads(); // x is there
-                loaded = true;
-            }
-            const char *x = shared + l.x + lane / 4 * stride + lane % 4 * 16;
-            for (int block = block0; block < end && band.n > 0; block += 2) {
-                cp_async_wait_group<DEPTH - 1>();
-                __syncwarp(); // the other lanes' copies of the oldest stage are there too
-                stage_product<sum_t, ROWS16, COLS>(sum, s.ring + s.stage * COLS * PAIR,
-                                                   x + (block - block0) * BLOCK, stride,
-                                                   end - block);
-                __syncwarp(); // all lanes have read it: it is the one ordered next
-                s.order(a);
-            }
+        for (int block = block0; block < end; block += 2) {
+            cp_async_wait_group<DEPTH - 1>();
+            __syncwarp(); // the other lanes' copies of the oldest stage are there too
+            stage_product<sum_t, ROWS16, COLS>(sum, s.ring + s.stage * COLS * PAIR,
+                                               x + (block - block0) * BLOCK, stride, end - block);
+            __syncwarp(); // all lanes have read it: it is the one ordered next
+            s.order(a);
         }
-        if (l.phases > 1)
-            __syncthreads(); // x gives way to the sums
-        store_sums(sums, sum, band);
-        barrier_cluster_arrive();
-        barrier_cluster_wait(); // every block's sums are there
-        fold<sum_t, COLS>(sums, a, band);
-        barrier_cluster_arrive();
-        barrier_cluster_wait(); // and have been read: they may be overwritten, and a block may end
+        store_sums<sum_t, ROWS16, COLS>(sum, w, run, a.t, tile, s.tile_end);
     }
-#endif
 }
 
-static wide_layout layout_of(const struct rows_args *a, bool int8, int rows16, int cols)
+// The runs' sums in their order, four values a thread.
+template <typename sum_t>
+static __global__ void __launch_bounds__(256) wide_fold(const __grid_constant__ struct rows_args a,
+                                                        const __grid_constant__ struct wide_args w)
 {
-    wide_layout l = {};
-    const int pairs = (row_blocks(a->k, int8) + 1) / 2;
-    const int blocks = (pairs + SEGMENTS - 1) / SEGMENTS * 2;
-    const int sums = 16 * rows16 * sums_stride(cols) * (int)sizeof(float);
-    l.sums = WARPS * depth_of(rows16, cols) * cols * PAIR * (int)sizeof(uint4);
-    for (l.phases = 1;; l.phases++) {
-        l.phase_blocks = ((blocks + l.phases - 1) / l.phases + 1) / 2 * 2;
-        const int x = 16 * rows16 * x_stride(l.phase_blocks);
-        l.x = l.phases > 1 ? l.sums : l.sums + sums;
-        l.bytes = l.phases > 1 ? l.sums + (x > sums ? x : sums) : l.x + x;
-        if (l.bytes <= SHARED_MOST)
-            return l;
+    const int width = (w.end - w.begin) * TILE, t = blockIdx.y;
+    const int col = 4 * (blockIdx.x * 256 + threadIdx.x);
+    griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
+    if (col >= width)
+        return;
+    const sum_t *from = (const sum_t *)w.sums + (size_t)t * width + col;
+    sum_t sum[4] = {};
+#pragma unroll 8
+    for (int run = 0; run < w.runs; run++) {
+        sum_t part[4];
+        const uint4 raw = *(const uint4 *)(from + (size_t)run * a.t * width);
+        memcpy(part, &raw, sizeof part);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            sum[j] = run ? sum[j] + part[j] : part[j];
     }
+    const int tile = w.begin + col / TILE;
+    const struct rows_matrix &m = matrix_of(a, tile);
+    const int row = (tile - m.tile0) * TILE + col % TILE;
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        if (row + j < m.rows)
+            store_y(a, m, t, row + j,
+                    m.int8 ? (float)sum[j] * (a.x_scale[t] * m.scale[row + j]) : (float)sum[j]);
 }
 
 template <typename sum_t, int ROWS16, int COLS>
-static void launch(struct dev *dev, const struct rows_args *a)
+static void launch(struct dev *dev, const struct rows_args *a, struct wide_args w)
 {
-    const struct cuda *cuda = cuda_of(dev);
-    wide_layout l = layout_of(a, std::is_same_v<sum_t, int>, ROWS16, COLS);
+    const int blocks = row_blocks(a->k, std::is_same_v<sum_t, int>);
+    const int run = ((blocks + 1) / 2 + w.runs - 1) / w.runs * 2; // blocks of the longest
+    const int bytes = WARPS * depth_of(ROWS16, COLS) * COLS * PAIR * (int)sizeof(uint4) +
+                      16 * ROWS16 * x_stride(run);
     const auto kernel = wide<sum_t, ROWS16, COLS>;
     if (!cuda_ok(dev,
-                 cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, l.bytes),
+                 cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                  "linear"))
         return;
-    // One block an SM; a cluster lies within a group of SMs that may have some left over.
-    l.clusters = cuda->n_sm / SEGMENTS;
-    cuda_launch(dev, "linear",
-                {(unsigned)(l.clusters * SEGMENTS), THREADS, (size_t)l.bytes, SEGMENTS}, kernel, *a,
-                l);
+    const int groups = PER_SM * cuda_of(dev)->n_sm / w.runs;
+    w.groups = groups > 0 ? groups : 1;
+    cuda_launch(dev, "linear", {(unsigned)(w.groups * w.runs), THREADS, (size_t)bytes}, kernel, *a,
+                w);
+    const unsigned across = blocks_for((size_t)(w.end - w.begin) * TILE / 4, 256);
+    cuda_launch(dev, "linear", {dim3(across, (unsigned)a->t), 256}, wide_fold<sum_t>, *a, w);
 }
 
-template <typename sum_t, int ROWS16>
-static void choose_cols(struct dev *dev, const struct rows_args *a)
-{
-    const int each = a->tiles / (cuda_of(dev)->n_sm / SEGMENTS); // tiles of a cluster
-    if (each > 2 * WARPS)
-        launch<sum_t, ROWS16, 4>(dev, a);
-    else
-        launch<sum_t, ROWS16, 2>(dev, a);
-}
-
-template <typename sum_t> static void choose_rows(struct dev *dev, const struct rows_args *a)
+template <typename sum_t>
+static void choose(struct dev *dev, const struct rows_args *a, const struct wide_args &w)
 {
     if (a->t <= 16)
-        choose_cols<sum_t, 1>(dev, a);
+        launch<sum_t, 1, 2>(dev, a, w);
     else if (a->t <= 32)
-        choose_cols<sum_t, 2>(dev, a);
+        launch<sum_t, 2, 2>(dev, a, w);
     else
-        choose_cols<sum_t, 4>(dev, a);
+        launch<sum_t, 4, 2>(dev, a, w);
 }
 
 void linear_wide(struct dev *dev, const struct rows_args *a)
 {
-    if (a->m[0].int8)
-        choose_rows<int>(dev, a);
-    else
-        choose_rows<float>(dev, a);
+    struct wide_args w = {};
+    w.runs = run_count(row_blocks(a->k, a->m[0].int8));
+    const size_t tile = (size_t)w.runs * (size_t)a->t * TILE * sizeof(float);
+    const int most = (int)(SUMS / tile); // tiles of a launch
+    const int each = a->tiles < most ? a->tiles : most;
+    w.sums = cuda_scratch(dev, CUDA_SLOT_LINEAR_SUM, (size_t)each * tile);
+    for (w.begin = 0; w.sums && w.begin < a->tiles; w.begin = w.end) {
+        w.end = w.begin + each < a->tiles ? w.begin + each : a->tiles;
+        if (a->m[0].int8)
+            choose<int>(dev, a, w);
+        else
+            choose<float>(dev, a, w);
+    }
 }

@@ -26,11 +26,12 @@ static __global__ void __launch_bounds__(1024)
             most = fmaxf(most, fabsf(v[k].v[j])); // NaN is passed over
     }
     const float scale = quantize_scale(block_largest(most, shared));
+    const quantizer to_int8(scale);
 #pragma unroll
     for (int k = 0; k < PACKS; k++) {
         const int i = PACK * (threadIdx.x + k * blockDim.x);
         if (i < n)
-            *(uint2 *)(q + at + i) = quantize_pack(v[k], scale);
+            *(uint2 *)(q + at + i) = to_int8.values(v[k]);
     }
     if (threadIdx.x == 0)
         scales[blockIdx.x] = scale;
@@ -48,8 +49,9 @@ static __global__ void __launch_bounds__(256)
     for (int i = threadIdx.x; i < n; i += blockDim.x)
         most = fmaxf(most, fabsf(to_float(x[at + i])));
     const float scale = quantize_scale(block_largest(most, shared));
+    const quantizer to_int8(scale);
     for (int i = threadIdx.x; i < n; i += blockDim.x)
-        q[at + i] = quantize_value(to_float(x[at + i]), scale);
+        q[at + i] = to_int8.value(to_float(x[at + i]));
     if (threadIdx.x == 0)
         scales[blockIdx.x] = scale;
 }

@@ -12,7 +12,7 @@ __device__ __forceinline__ float quantize_scale(float most)
     return most > 0 ? most / 127.0f : 1.0f;
 }
 
-__device__ __forceinline__ int8_t quantize_value(float x, float scale)
+__device__ __forceinline__ int8_t quantize_divide(float x, float scale)
 {
     float v = x / scale;
     v = v > -127.0f ? v : -127.0f; // NaN too, and what a tiny scale's rounding lets over
@@ -20,15 +20,33 @@ __device__ __forceinline__ int8_t quantize_value(float x, float scale)
     return (int8_t)__float2int_rn(v);
 }
 
-__device__ __forceinline__ uint2 quantize_pack(const pack &x, float scale)
-{
-    int8_t q[PACK];
+// What makes values of one row; the same bytes as the division. Multiplying by the inverse is off by
+// less than 1e-4, which matters only that near to a half; there, and where the inverse is not a number
+// to multiply by, the division decides.
+struct quantizer {
+    float scale, inverse;
+
+    __device__ explicit quantizer(float s)
+        : scale(s), inverse(s > 1e-30f && s < 1e30f ? 1.0f / s : NAN)
+    {
+    }
+    __device__ int8_t value(float x) const
+    {
+        const float v = x * inverse, whole = rintf(v);
+        if (fabsf(fabsf(v - whole) - 0.5f) >= 1e-4f)
+            return (int8_t)(int)whole;
+        return quantize_divide(x, scale);
+    }
+    __device__ uint2 values(const pack &x) const
+    {
+        int8_t q[PACK];
 #pragma unroll
-    for (int j = 0; j < PACK; j++)
-        q[j] = quantize_value(x.v[j], scale);
-    uint2 raw;
-    memcpy(&raw, q, sizeof raw);
-    return raw;
-}
+        for (int j = 0; j < PACK; j++)
+            q[j] = value(x.v[j]);
+        uint2 raw;
+        memcpy(&raw, q, sizeof raw);
+        return raw;
+    }
+};
 
 #endif

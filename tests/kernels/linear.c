@@ -9,6 +9,7 @@
 #include "rows.h"
 
 void linear_rival(const struct ops *ops, struct dev *dev); // linear_rival.c
+void linear_table(const struct ops *ops, struct dev *dev); // linear_table.c
 
 struct shape {
     enum dtype type;
@@ -255,9 +256,17 @@ static void extra(const struct ops *ops, struct dev *dev)
     check_case_free(&c);
 }
 
+static void figures(const struct ops *ops, struct dev *dev)
+{
+    if (ops == &ops_cpu)
+        linear_rival(ops, dev);
+    else
+        linear_table(ops, dev);
+}
+
 const struct op_check check_linear = {.n_cases = N,
                                       .n_perf = ALL - N,
                                       .make = make,
                                       .part = part,
                                       .extra = extra,
-                                      .perf_extra = linear_rival};
+                                      .perf_extra = figures};

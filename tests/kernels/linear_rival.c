@@ -139,8 +139,6 @@ static void compare(const struct ops *ops, struct dev *dev, enum dtype type, int
 
 void linear_rival(const struct ops *ops, struct dev *dev)
 {
-    if (ops != &ops_cpu)
-        return; // oneDNN runs here on the CPU alone
 #ifdef _OPENMP
     omp_set_num_threads(cpu_of(dev)->threads); // oneDNN asks OpenMP
 #endif
