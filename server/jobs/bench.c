@@ -80,6 +80,12 @@ const struct bench_op *const BENCH_OPS[] = {
 #undef X
         NULL};
 
+const char *const BENCH_OP_NAMES[] = {
+#define X(name) #name,
+    BENCHES(X)
+#undef X
+        NULL};
+
 const struct bench_op *bench_op_find(const char *name)
 {
     for (int i = 0; BENCH_OPS[i]; i++)
@@ -257,7 +263,6 @@ void bench_prepare(struct bench_case *c, const struct bench_op *op, const struct
 void bench_fini(struct bench_case *c)
 {
     for (int i = 0; i < c->n_bufs; i++) {
-        CHECK(!c->bufs[i].dev); // released on the engine's thread
         mem_free(c->bufs[i].host);
     }
     mem_free(c->kept);

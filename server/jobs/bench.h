@@ -97,6 +97,7 @@ struct bench_op {
 };
 
 extern const struct bench_op *const BENCH_OPS[]; // ended by NULL
+extern const char *const BENCH_OP_NAMES[];       // the same, ended by NULL
 const struct bench_op *bench_op_find(const char *name);
 
 // Bytes of device memory that the case will take, before anything is made: for limits. Pure.

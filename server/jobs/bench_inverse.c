@@ -12,7 +12,7 @@ enum { A, T };                        // buffers
 
 static size_t count(const struct bench_case *c)
 {
-    return (size_t)c->at.shape.v_heads * (size_t)(c->at.tokens / c->at.chunk);
+    return (size_t)c->at.shape.v_heads * (size_t)((c->at.tokens + c->at.chunk - 1) / c->at.chunk);
 }
 
 // Matrix i is chunk i / heads of head i % heads; beyond DISTINCT they begin again.
