@@ -67,18 +67,6 @@ static void run(struct bench_case *c, const struct ops *ops, struct dev *dev)
     ops->tri_inverse(dev, &c->args.tri_inverse);
 }
 
-// Entries of T are at most 1 in size and a sound method stays near that, so the error is some tens of
-// the type's rounding: 2^-24, 2^-11, 2^-8, 2^-14 (tests/kernels/tri_inverse.c has the stress cases).
-static double limit_of(enum inverse_type type)
-{
-    static const double LIMITS[] = {[INVERSE_FP32] = 4e-6,
-                                    [INVERSE_TF32] = 3e-3,
-                                    [INVERSE_FP16] = 3e-3,
-                                    [INVERSE_BF16] = 3e-2,
-                                    [INVERSE_INT8] = 3e-3};
-    return LIMITS[type];
-}
-
 static void judge(struct bench_case *c)
 {
     const size_t size = (size_t)c->at.chunk * (size_t)c->at.chunk, all = count(c);
@@ -91,7 +79,7 @@ static void judge(struct bench_case *c)
         for (size_t k = 0; k < size; k++)
             bench_raise(c, fabs(bench_get(c, T, i * size + k) - t[k]));
     }
-    c->limit = limit_of(c->at.inverse.type);
+    c->limit = delta_T_limit(c->at.inverse.type);
     c->measure = "max |T - exact T|, entries at most 1";
     c->why = "some tens of roundings of the type";
     mem_free(a);

@@ -4,16 +4,11 @@
 #include <math.h>
 
 #include "clock.h"
+#include "device_sync.h"
 
 enum { SAMPLE_US = 1000, REPS_MAX = 1000 };       // a warm sample lasts about this long
 static const size_t FLUSH_MAX = (size_t)64 << 20, // copied: twice that goes through the caches
     FLUSH_MIN = (size_t)4 << 20;
-
-static int sync_device(const struct ops *ops, struct dev *dev, struct err *e)
-{
-    char why[256];
-    return ops->sync(dev, why, sizeof why) ? err_set(e, ERR_DEVICE, "%s", why) : 0;
-}
 
 // Gives back memory, cancelled or not; a device that goes away takes the memory with it. A cancel that
 // comes between asking and running is met by asking again.
@@ -95,7 +90,7 @@ static int place_case(void *ud, const struct ops *ops, struct dev *dev, struct m
     if (bench_place(c, ops, dev, e))
         return -1;
     c->op->run(c, ops, dev);
-    if (sync_device(ops, dev, e)) {
+    if (device_sync(ops, dev, e)) {
         bench_release(c, ops, dev);
         return -1;
     }
@@ -129,7 +124,7 @@ static int time_runs(struct sample_task *t, const struct ops *ops, struct dev *d
     const int64_t begun_ns = clock_ns();
     for (int i = 0; i < reps; i++)
         t->c->op->run(t->c, ops, dev);
-    if (sync_device(ops, dev, e))
+    if (device_sync(ops, dev, e))
         return -1;
     t->sample->us = clock_ms_between(begun_ns, clock_ns()) * 1e3 / reps;
     return 0;
@@ -144,7 +139,7 @@ static int take_sample(void *ud, const struct ops *ops, struct dev *dev, struct 
     if (s->cold) {
         s->reps = 1;
         ops->copy(dev, t->flush->to, t->flush->from, t->flush->bytes);
-        return sync_device(ops, dev, e) ? -1 : time_runs(t, ops, dev, e);
+        return device_sync(ops, dev, e) ? -1 : time_runs(t, ops, dev, e);
     }
     const bool first = s->reps == 0;
     const int reps = first ? 1 : s->reps;

@@ -88,6 +88,16 @@ void delta_invert(double *t, const double *a, int n)
     }
 }
 
+double delta_T_limit(enum inverse_type type)
+{
+    static const double LIMITS[] = {[INVERSE_FP32] = 4e-6,
+                                    [INVERSE_TF32] = 3e-3,
+                                    [INVERSE_FP16] = 3e-3,
+                                    [INVERSE_BF16] = 3e-2,
+                                    [INVERSE_INT8] = 3e-3};
+    return LIMITS[type];
+}
+
 double delta_residual(const double *a, const double *t, int n)
 {
     double most = 0, row[INVERSE_CHUNK_MAX];

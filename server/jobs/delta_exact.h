@@ -30,6 +30,11 @@ void delta_matrix(double *a, const double *keys, const struct delta_gate *gates,
 // T = (I + A)^-1, row by row. [n, n] both; t is not a.
 void delta_invert(double *t, const double *a, int n);
 
+// What a sound method errs by at most: entries of T are at most 1 in size and it stays near that, so the
+// error is some tens of the type's rounding, 2^-24, 2^-11, 2^-8, 2^-14 (tests/kernels/tri_inverse.c has
+// the stress cases).
+double delta_T_limit(enum inverse_type type);
+
 // The largest |I - (I + A) T|; t as a device left it.
 double delta_residual(const double *a, const double *t, int n);
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "device_sync.h"
 #include "machine.h"
 #include "nvml.h"
 #include "result_doc.h"
@@ -107,12 +108,6 @@ static json_t *read_clocks(const struct job_node *node)
 
 enum { SIDE = 4096, PASSES = 5, BURST = 8 }; // of the product of matrices; what is timed together
 
-static int sync_device(const struct ops *ops, struct dev *dev, struct err *e)
-{
-    char why[256];
-    return ops->sync(dev, why, sizeof why) ? err_set(e, ERR_DEVICE, "%s", why) : 0;
-}
-
 static double seconds_since(int64_t begun_ns)
 {
     return clock_ms_between(begun_ns, clock_ns()) / 1e3;
@@ -137,7 +132,7 @@ static int measure_copy(struct ceilings *c, const struct ops *ops, struct dev *d
         const int64_t begun_ns = clock_ns();
         for (int i = 0; i < BURST; i++)
             ops->copy(dev, to, from, bytes);
-        failed = sync_device(ops, dev, e);
+        failed = device_sync(ops, dev, e);
         const double rate = 2.0 * (double)bytes * BURST / seconds_since(begun_ns);
         c->copy_bytes_s = rate > c->copy_bytes_s ? rate : c->copy_bytes_s;
     }
@@ -169,7 +164,7 @@ static int measure_product(struct ceilings *c, const struct ops *ops, struct dev
             const int64_t begun_ns = clock_ns();
             for (int i = 0; i < BURST; i++)
                 ops->linear(dev, &a);
-            failed = sync_device(ops, dev, e);
+            failed = device_sync(ops, dev, e);
             const double rate = 2.0 * SIDE * (double)n * BURST / seconds_since(begun_ns);
             c->flops_s = rate > c->flops_s ? rate : c->flops_s;
         }

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define TYPES(X) X(self_test) X(kernel_benchmark)
+#define TYPES(X) X(self_test) X(kernel_benchmark) X(accuracy_report)
 
 #define X(name) extern const struct job_type name##_type;
 TYPES(X)

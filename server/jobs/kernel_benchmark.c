@@ -201,7 +201,7 @@ static int measure_case(struct bench *b, int i, int round, struct err *e)
     bench_prepare(&c, first->op, &first->at, b->act);
     if (bench_case_place(b->run, &c, e)) {
         bench_fini(&c);
-        if (e->code != ERR_TOO_LARGE)
+        if (e->code != ERR_TOO_LARGE && e->code != ERR_UNSUPPORTED)
             return -1;
         for (int k = i; k < end; k++)
             kernel_row_skip(&b->rows.row[k], e->text);
