@@ -29,7 +29,8 @@ struct task {
 
 struct engine {
     struct engine_options options;
-    struct model_options model_options; // as they were at the start: a task may change the model's own
+    struct model_options
+        model_options; // as they were at the start: a task may change the model's own
     struct model *model;
     const struct ops *ops;
     struct dev *dev;

@@ -57,11 +57,11 @@ static bool is_probed(const struct reader *r, int piece)
     return false;
 }
 
-static int run_piece(struct reader *r, int setting, int seq, int at, int t,
-                     struct layer_probe *probe, struct err *e)
+static int run_piece(struct reader *r, int setting, int at, int t, struct layer_probe *probe,
+                     struct err *e)
 {
     const struct accuracy *a = r->a;
-    const struct eval_feed feed = {.seq = seq,
+    const struct eval_feed feed = {.seq = setting ? setting - r->first + 1 : 0,
                                    .ids = a->text.ids.data + a->text.windows[r->window].first + at,
                                    .t = t,
                                    .pos0 = at,
@@ -91,7 +91,7 @@ static int read_piece(struct reader *r, int at, int t, struct err *e)
 {
     struct accuracy *a = r->a;
     const bool probed = is_probed(r, at / r->v.piece);
-    if (run_piece(r, 0, 0, at, t, probed ? r->reference : NULL, e) || r->disturbed)
+    if (run_piece(r, 0, at, t, probed ? r->reference : NULL, e) || r->disturbed)
         return r->disturbed ? 0 : -1;
     scorer_reference(&r->scorer, r->logits, t);
     score_piece(r, 0, at, t);
@@ -102,7 +102,7 @@ static int read_piece(struct reader *r, int at, int t, struct err *e)
         struct accuracy_setting *s = &a->settings[r->first + i];
         if (*s->skipped)
             continue;
-        if (run_piece(r, r->first + i, i + 1, at, t, probed ? r->probe : NULL, e) ||
+        if (run_piece(r, r->first + i, at, t, probed ? r->probe : NULL, e) ||
             (!r->disturbed && probed &&
              probe_judge(a->run, r->probe, &s->setting, r->reference, s->layers, e))) {
             if (refused(s, e))

@@ -41,7 +41,7 @@ static const struct spec_field FIELDS[] = {
      .help = "tokens of a window read from an empty state"},
     {"recall_lengths", SPEC_INTS, "[1024, 2048]", 256, 65536, ACCURACY_LENGTHS_MAX,
      .help = "tokens of the prompts that hide facts"},
-    {"recall_items", SPEC_INT, "3", 0, 64, .help = "prompts of each length; 0: none"},
+    {"recall_items", SPEC_INT, "2", 0, 64, .help = "prompts of each length; 0: none"},
     {"layer_pieces", SPEC_INT, "3", 0, 64, .help = "pieces of the text whose layers are looked at"},
     {"layer_heads", SPEC_INT, "4", 1, PROBE_HEADS_MAX, .help = "value heads of each layer"},
     {"invariance", SPEC_BOOL, "true", .help = "the matrix of ways to compute the same tokens"},

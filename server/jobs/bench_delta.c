@@ -132,9 +132,10 @@ static void judge_head(struct bench_case *c, int h)
         load(c, P_QKV, row + (size_t)(2 * s->k_heads * s->k_dim + h * s->v_dim), v, s->v_dim);
         delta_normalise(q, s->k_dim, 1 / sqrt(s->k_dim));
         delta_normalise(k, s->k_dim, 1);
-        delta_token(state, o, q, k, v,
-                    delta_gate_of(bench_get(c, P_A, at), bench_get(c, P_B, at), 0, 0), s->k_dim,
-                    s->v_dim);
+        delta_token(state, o,
+                    &(struct delta_input){
+                        q, k, v, delta_gate_of(bench_get(c, P_A, at), bench_get(c, P_B, at), 0, 0)},
+                    s->k_dim, s->v_dim);
         for (int j = 0; j < s->v_dim; j++)
             bench_raise(c, fabs(bench_get(c, P_O, at * (size_t)s->v_dim + (size_t)j) - o[j]));
     }
@@ -303,9 +304,10 @@ static void judge_token(struct bench_case *c, int b, int h)
     delta_normalise(k, s->k_dim, 1);
     for (size_t i = 0; i < size; i++)
         state[i] = bench_get(c, D_STATE_FIRST, at * size + i);
-    delta_token(state, o, q, k, v,
-                delta_gate_of(bench_get(c, D_A, at), bench_get(c, D_B, at), 0, 0), s->k_dim,
-                s->v_dim);
+    delta_token(state, o,
+                &(struct delta_input){
+                    q, k, v, delta_gate_of(bench_get(c, D_A, at), bench_get(c, D_B, at), 0, 0)},
+                s->k_dim, s->v_dim);
     for (size_t i = 0; i < size; i++)
         bench_raise(c, fabs(bench_get(c, D_STATE, at * size + i) - state[i]));
     for (int j = 0; j < s->v_dim; j++)

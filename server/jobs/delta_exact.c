@@ -33,26 +33,25 @@ void delta_normalise(double *x, int n, double scale)
         x[i] *= by;
 }
 
-void delta_token(double *state, double *o, const double *q, const double *k, const double *v,
-                 struct delta_gate gate, int k_dim, int v_dim)
+void delta_token(double *state, double *o, const struct delta_input *in, int k_dim, int v_dim)
 {
     double u[DELTA_DIM_MAX] = {0};
-    const double decay = exp(gate.g);
+    const double decay = exp(in->gate.g);
     for (int i = 0; i < k_dim; i++) {
         double *row = state + (size_t)i * (size_t)v_dim;
         for (int j = 0; j < v_dim; j++) {
             row[j] *= decay;
-            u[j] += row[j] * k[i];
+            u[j] += row[j] * in->k[i];
         }
     }
     for (int j = 0; j < v_dim; j++)
-        u[j] = gate.beta * (v[j] - u[j]);
+        u[j] = in->gate.beta * (in->v[j] - u[j]);
     memset(o, 0, (size_t)v_dim * sizeof *o);
     for (int i = 0; i < k_dim; i++) {
         double *row = state + (size_t)i * (size_t)v_dim;
         for (int j = 0; j < v_dim; j++) {
-            row[j] += k[i] * u[j];
-            o[j] += row[j] * q[i];
+            row[j] += in->k[i] * u[j];
+            o[j] += row[j] * in->q[i];
         }
     }
 }

@@ -20,9 +20,14 @@ double delta_gate_b(double beta);
 // x /= sqrt(sum x^2 + 1e-6), times scale.
 void delta_normalise(double *x, int n, double scale);
 
-// One token of one head: state [k_dim, v_dim] in and out, o [v_dim] out. q and k are normalised, q scaled.
-void delta_token(double *state, double *o, const double *q, const double *k, const double *v,
-                 struct delta_gate gate, int k_dim, int v_dim);
+// What one token of one head comes with: q and k [k_dim] normalised, q scaled; v [v_dim].
+struct delta_input {
+    const double *q, *k, *v;
+    struct delta_gate gate;
+};
+
+// One token of one head: state [k_dim, v_dim] in and out, o [v_dim] out.
+void delta_token(double *state, double *o, const struct delta_input *in, int k_dim, int v_dim);
 
 // A[t][s] = beta_t (k_t . k_s) exp(G_t - G_s) for s < t, else 0; row-major [n, n]. keys [n, k_dim].
 void delta_matrix(double *a, const double *keys, const struct delta_gate *gates, int n, int k_dim);

@@ -244,6 +244,11 @@ static int count_tokens(const struct tokenizer *tk, const char *text, size_t n, 
     return failed;
 }
 
+struct book {
+    const char *text;
+    size_t n;
+};
+
 // Paragraphs from a random place on, as many as fit: [first[i], first[i] + n[i]) with the empty line.
 struct passage {
     const char *text[PARAGRAPHS_MAX];
@@ -251,23 +256,24 @@ struct passage {
     int n;
 };
 
-static int draw_passage(struct passage *p, const struct tokenizer *tk, const char *book, size_t n,
+static int draw_passage(struct passage *p, const struct tokenizer *tk, const struct book *book,
                         int tokens, uint64_t *random, struct err *e)
 {
     // The first part of the book is what perplexity is measured on.
-    const char *at = book + n / 4 + (size_t)(stat_uniform(random) * (double)(n / 2));
+    const char *at =
+        book->text + book->n / 4 + (size_t)(stat_uniform(random) * (double)(book->n / 2));
     for (int used = 0; p->n < PARAGRAPHS_MAX; p->n++) {
         const char *next = strstr(at, "\n\n");
         int count = 0;
         if (!next) { // around to the beginning
-            at = book;
+            at = book->text;
             continue;
         }
-        if (p->n == 0 && at != book) { // the rest of a paragraph
+        if (p->n == 0 && at != book->text) { // the rest of a paragraph
             at = next + 2;
             next = strstr(at, "\n\n");
             if (!next) {
-                at = book;
+                at = book->text;
                 next = strstr(at, "\n\n");
             }
         }
@@ -308,8 +314,8 @@ int recall_make(const struct job_node *node, int tokens, uint64_t seed, struct r
     if (!book)
         return -1;
     struct passage *p = mem_zero(1, sizeof *p);
-    int failed =
-        draw_passage(p, node->tokenizer, book, n, tokens - (FACTS + 1) * FACT_TOKENS, &random, e);
+    int failed = draw_passage(p, node->tokenizer, &(struct book){book, n},
+                              tokens - (FACTS + 1) * FACT_TOKENS, &random, e);
     if (!failed) {
         draw_facts(facts, p->n, &random);
         const struct fact *asked = &facts[draw_below(&random, FACTS)];

@@ -220,7 +220,7 @@ static void judge_rule(const struct layer_probe *p, const struct capture *c,
         widen(v, c->v + t * p->v_dim, p->v_dim);
         delta_normalise(q, p->k_dim, 1 / sqrt(p->k_dim));
         delta_normalise(k, p->k_dim, 1);
-        delta_token(state, o, q, k, v, c->gate[t], p->k_dim, p->v_dim);
+        delta_token(state, o, &(struct delta_input){q, k, v, c->gate[t]}, p->k_dim, p->v_dim);
         add_squares(&f->o, &f->o_of, c->o + t * p->v_dim, o, p->v_dim);
     }
     add_squares(&f->state, &f->state_of, c->after, state, size);
