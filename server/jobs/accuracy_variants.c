@@ -140,7 +140,7 @@ static void compare(struct accuracy_variant *out, const struct record *a, const 
         out->tokens++;
         out->same_bits += a->hash[i] == b->hash[i];
         out->same_top += a->top[i] == b->top[i];
-        out->largest = d <= out->largest ? out->largest : d;
+        out->largest = isnan(d) ? INFINITY : fmax(out->largest, d);
         if (out->first < 0 && a->top[i] != b->top[i])
             out->first = i;
     }

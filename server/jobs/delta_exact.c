@@ -107,7 +107,7 @@ double delta_residual(const double *a, const double *t, int n)
             for (int j = 0; j < n; j++)
                 row[j] -= a[i * n + k] * t[k * n + j];
         for (int j = 0; j < n; j++)
-            most = fabs(row[j]) <= most ? most : fabs(row[j]); // NaN stays
+            most = isnan(row[j]) ? INFINITY : fmax(most, fabs(row[j]));
     }
     return most;
 }

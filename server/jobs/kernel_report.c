@@ -312,6 +312,7 @@ json_t *kernel_rows_report(const struct kernel_rows *rows, const struct ceilings
     json_t *doc = doc_create("kernel_benchmark", "Kernel benchmark", environment_take);
     json_t *table = doc_table(doc, "rows", "Operations");
     add_columns(table);
+    table_comparable(table, &(struct table_compare){"row", "median_us", "low_us", "high_us", true});
     for (int i = 0; i < rows->n; i++)
         table_row(table, kernel_row_state(&rows->row[i]), make_row(&rows->row[i], c));
     count_states(doc, rows);

@@ -22,7 +22,7 @@ enum { BATCH_MAX = 256, TAIL = 8 };
 
 static const struct spec_field FIELDS[] = {
     {"depths", SPEC_INTS, "[128, 512, 2048, 8192]", 1, 1 << 20, 16,
-     .help = "tokens of the prompt; depths beyond the served context are left out of the default"},
+     .help = "tokens of the prompt; combinations that do not fit the server are left out"},
     {"batches", SPEC_INTS, "[1, 4]", 1, BATCH_MAX, 16, .help = "sequences at a time"},
     {"generate", SPEC_INT, "32", 2, 4096, .help = "tokens that each sequence generates"},
     {"repetitions", SPEC_INT, "3", 1, 100,
@@ -53,29 +53,59 @@ static bool fits(const struct job_node *node, const json_t *spec, int depth, int
            pages <= engine_memory(node->engine)->n_pages;
 }
 
+// Whether entry i of one list fits with any of the other.
+static bool fits_any(const struct job_node *node, const json_t *spec, const char *list, int i)
+{
+    const bool depths = !strcmp(list, "depths");
+    const char *other = depths ? "batches" : "depths";
+    for (int k = 0; k < spec_count(spec, other); k++)
+        if (fits(node, spec, spec_int_at(spec, "depths", depths ? i : k),
+                 spec_int_at(spec, "batches", depths ? k : i)))
+            return true;
+    return false;
+}
+
+// Drops from a list of defaults what does not fit; refuses what was asked for.
+static int fit_list(const struct job_node *node, json_t *out, const char *list, bool asked,
+                    struct err *e)
+{
+    json_t *fitting = json_array();
+    for (int i = 0; i < spec_count(out, list); i++) {
+        char param[64];
+        if (fits_any(node, out, list, i)) {
+            json_array_append_new(fitting, json_integer(spec_int_at(out, list, i)));
+            continue;
+        }
+        snprintf(param, sizeof param, "spec.%s[%d]", list, i);
+        if (asked) {
+            json_decref(fitting);
+            return err_field(e, ERR_BAD_REQUEST, param,
+                             "%s is %d, which with what is generated fits this server in no "
+                             "combination: it has %d slots, a context of %d tokens and %d pages of "
+                             "%d; ask for less",
+                             param, spec_int_at(out, list, i), node->model_options->sequences_max,
+                             node->model_options->context_max, engine_memory(node->engine)->n_pages,
+                             PAGE_TOKENS);
+        }
+    }
+    const bool none = json_array_size(fitting) == 0;
+    json_object_set_new(out, list, fitting);
+    return none ? err_field(e, ERR_BAD_REQUEST, "spec.generate",
+                            "spec.generate is %d: no default of spec.%s fits this server with it",
+                            spec_int(out, "generate"), list)
+                : 0;
+}
+
 static json_t *expand(const struct job_node *node, json_t *spec, struct err *e)
 {
     json_t *out = spec_expand(FIELDS, N_FIELDS, spec, e);
-    const bool asked = json_object_get(spec, "depths") || json_object_get(spec, "batches");
-    int n = 0;
-    for (int i = 0; out && i < spec_count(out, "depths"); i++)
-        for (int k = 0; out && k < spec_count(out, "batches"); k++) {
-            const int depth = spec_int_at(out, "depths", i), batch = spec_int_at(out, "batches", k);
-            const bool fit = fits(node, out, depth, batch);
-            n += fit;
-            if (fit || !asked)
-                continue;
-            err_field(e, ERR_BAD_REQUEST, "spec.depths",
-                      "%d sequences of %d tokens and what they generate do not fit this server: it "
-                      "has %d slots, a context of %d tokens and %d pages of %d; ask for less",
-                      batch, depth, node->model_options->sequences_max,
-                      node->model_options->context_max, engine_memory(node->engine)->n_pages,
-                      PAGE_TOKENS);
-            json_decref(out);
-            out = NULL;
-        }
-    if (out && n == 0) {
-        err_field(e, ERR_BAD_REQUEST, "spec.generate", "nothing of this fits the served context");
+    const bool depths = json_object_get(spec, "depths") != NULL;
+    const bool batches = json_object_get(spec, "batches") != NULL;
+    // What was asked for is judged first, while the other list still holds all its defaults.
+    const char *first = batches && !depths ? "batches" : "depths";
+    const char *second = batches && !depths ? "depths" : "batches";
+    if (out && (fit_list(node, out, first, depths || batches, e) ||
+                fit_list(node, out, second, depths && batches, e))) {
         json_decref(out);
         out = NULL;
     }
@@ -338,6 +368,8 @@ static void add_speeds(json_t *doc, const struct cell *cells, int n, const struc
     table_number(t, "step_ms", "between tokens", "ms", 4);
     table_number(t, "step_p99_ms", "p99", "ms", 4);
     table_number(t, "runs", "runs", NULL, 6);
+    table_comparable(
+        t, &(struct table_compare){"row", "decode_s", "decode_low", "decode_high", false});
     for (int i = 0; i < n; i++) {
         const struct cell *c = &cells[i];
         double flops, bytes;

@@ -78,6 +78,14 @@ void table_note(json_t *table, const char *text)
     json_object_set_new(table, "note", json_string(text));
 }
 
+void table_comparable(json_t *table, const struct table_compare *c)
+{
+    json_object_set_new(table, "compare",
+                        json_pack("{s:[s], s:s, s:s, s:s, s:b}", "key", c->key, "value", c->value,
+                                  "low", c->low, "high", c->high, "lower_is_better",
+                                  c->lower_is_better));
+}
+
 void table_row(json_t *table, const char *state, json_t *row_take)
 {
     CHECK(row_take != NULL);

@@ -24,6 +24,12 @@ json_t *doc_table(json_t *doc, const char *name, const char *title);
 void table_text(json_t *table, const char *name, const char *title);
 void table_number(json_t *table, const char *name, const char *title, const char *unit, int digits);
 void table_note(json_t *table, const char *text);
+// What compare.h compares: the rows of the same `key`, by these columns.
+struct table_compare {
+    const char *key, *value, *low, *high;
+    bool lower_is_better;
+};
+void table_comparable(json_t *table, const struct table_compare *c);
 // row: values in the order of the columns, which may be fewer (the rest null). state "ok", "failed" or
 // "skipped".
 void table_row(json_t *table, const char *state, json_t *row_take);
