@@ -165,7 +165,7 @@ static void table_settings(const struct accuracy *a, const struct sums *sums, js
     table_number(t, "o_drift", "o drift", NULL, 3);
     table_number(t, "state_drift", "state drift", NULL, 3);
     table_number(t, "recall", "recall", "%", 4);
-    table_text(t, "state", "state");
+    table_text(t, "remark", "remark");
     table_note(t, "Worst layer and head for T, o and state. The first row is the reference.");
     for (int i = 0; i < a->n; i++) {
         const struct accuracy_setting *s = &a->settings[i];

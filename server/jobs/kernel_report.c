@@ -60,7 +60,7 @@ static void add_columns(json_t *t)
                    {"share", "of the ceiling", "%", 3},
                    {"error", "error", NULL, 3},
                    {"limit", "limit", NULL, 3},
-                   {"state", "state", NULL, 0}};
+                   {"remark", "remark", NULL, 0}};
     for (size_t i = 0; i < sizeof COLUMNS / sizeof *COLUMNS; i++) {
         if (COLUMNS[i].digits)
             table_number(t, COLUMNS[i].name, COLUMNS[i].title, COLUMNS[i].unit, COLUMNS[i].digits);
