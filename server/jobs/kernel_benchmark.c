@@ -24,7 +24,7 @@ static const struct spec_field FIELDS[] = {
      .help = "operations; GET /v1/job-types has what each is"},
     {"shapes", SPEC_STRS, "[\"served\"]", .items_max = 6, .choices = BENCH_SHAPES,
      .help = "whose sizes: the served model's, or a Qwen3.5 size's"},
-    {"tokens", SPEC_INTS, "[2048]", 1, 131072, 16,
+    {"tokens", SPEC_INTS, "[1024]", 1, 131072, 16,
      .help = "tokens of a prompt, or rows; products take up to 16 rows as generated tokens"},
     {"depths", SPEC_INTS, "[1024]", 0, 131072, 16,
      .help = "attention: tokens that stand before those that are timed"},
@@ -46,7 +46,7 @@ static const struct spec_field FIELDS[] = {
      .help = "least samples of a row, all rounds together"},
     {"samples_max", SPEC_INT, "1000", 1, 10000, .help = "most samples of a row"},
     {"seconds_min", SPEC_NUM, "0.05", 0, 60, .help = "least time that a row is sampled"},
-    {"seconds_max", SPEC_NUM, "0.4", 0.001, 600, .help = "most time that a row is sampled"},
+    {"seconds_max", SPEC_NUM, "0.3", 0.001, 600, .help = "most time that a row is sampled"},
     {"noise_max", SPEC_NUM, "0.005", 0.0001, 1,
      .help = "a row is done when its relative deviation, or its median's error, is below this"},
 };
