@@ -22,8 +22,8 @@ static char *read_golden(double *nll)
         sum -= json_number_value(json_array_get(logprobs, i));
     *nll = sum / (double)(json_array_size(logprobs) - 1);
     json_t *spec =
-        json_pack("{s:[O], s:[s, s], s:i, s:b}", "texts", json_object_get(root, "prompt_text"),
-                  "settings", "paper/fp32", "auto/int8", "recall_items", 0, "invariance", 0);
+        json_pack("{s:[O], s:[s], s:i, s:i, s:b}", "texts", json_object_get(root, "prompt_text"),
+                  "settings", "auto/int8", "layer_pieces", 1, "recall_items", 0, "invariance", 0);
     char *text = json_dumps(spec, 0);
     json_decref(spec);
     json_decref(root);
