@@ -13,7 +13,7 @@ RUN cmake --preset release && cmake --build --preset release && cmake --install 
 
 FROM ${DEBIAN}
 RUN apt-get update -qq \
-    && apt-get install -y -qq --no-install-recommends libmicrohttpd12 libuv1 libjansson4 libutf8proc2 libdnnl2 libgomp1 libsqlite3-0 libnettle8 \
+    && apt-get install -y -qq --no-install-recommends libmicrohttpd12 libuv1 libjansson4 libutf8proc2 libdnnl2 libgomp1 libsqlite3-0 libnettle8 libcurl4 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local/bin/deltaserve /usr/local/bin/deltaserve
 COPY --from=build /usr/local/share/deltaserve /usr/local/share/deltaserve

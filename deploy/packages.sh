@@ -18,4 +18,5 @@ need() {
 }
 
 BUILD_PACKAGES=(gcc libc6-dev cmake ninja-build pkg-config git libmicrohttpd-dev libuv1-dev
-    libjansson-dev libutf8proc-dev libdnnl-dev libsqlite3-dev nettle-dev)
+    libjansson-dev libutf8proc-dev libdnnl-dev libsqlite3-dev nettle-dev
+    libcurl4-openssl-dev)

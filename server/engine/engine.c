@@ -29,6 +29,8 @@ struct task {
 
 struct engine {
     struct engine_options options;
+    struct model_options
+        model_options; // as they were at the start: a task may change the model's own
     struct model *model;
     const struct ops *ops;
     struct dev *dev;
@@ -333,6 +335,7 @@ struct engine *engine_create(struct model *m_take, const struct ops *ops, struct
 {
     struct engine *en = mem_zero(1, sizeof *en);
     en->options = *o;
+    en->model_options = *model_options(m_take);
     en->model = m_take;
     en->ops = ops;
     en->dev = dev;
@@ -408,7 +411,7 @@ const struct model_memory *engine_memory(const struct engine *en)
 
 const struct model_options *engine_model_options(const struct engine *en)
 {
-    return model_options(en->model);
+    return &en->model_options;
 }
 
 void engine_dump(struct engine *en)

@@ -187,14 +187,16 @@ int job_run_device(struct job_run *run,
                              struct err *e),
                    void *ud, int *contended_out, struct err *e)
 {
+    // Once it must stop, what the work still asks for is to give back what it holds: that runs at once.
+    const bool clean_up = job_run_must_stop(run);
     struct device_call c = {.run = run, .fn = fn, .ud = ud};
     const struct engine_task t = {.fn = call,
                                   .ud = &c,
-                                  .exclusive = run->job.exclusive,
+                                  .exclusive = run->job.exclusive && !clean_up,
                                   .lull_ms = run->lull_left_ms,
                                   .hold_ms = HOLD_MS,
                                   .pause_ms = run->jobs->options.pause_ms,
-                                  .cancelled = call_cancelled};
+                                  .cancelled = clean_up ? NULL : call_cancelled};
     int64_t asked_ns = clock_ns();
     int beside = 0, result = engine_run(run->jobs->node.engine, &t, &beside, e);
     if (contended_out)

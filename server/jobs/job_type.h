@@ -95,6 +95,7 @@ int job_run_artifact(struct job_run *run, const char *name, const char *content_
 // there was no lull the task runs anyway. *contended_out (may be NULL) says how many generations of
 // clients were running or about to when it began: 0 for an undisturbed one.
 // Fails with what fn fails with, or ERR_CANCELLED, ERR_SHUTTING_DOWN, ERR_DEVICE without having run it.
+// Of a job that must stop already it runs at once, held by nothing: that is how memory is given back.
 int job_run_device(struct job_run *run,
                    int (*fn)(void *ud, const struct ops *ops, struct dev *dev, struct model *m,
                              struct err *e),

@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-#define TYPES(X) X(self_test)
+#define TYPES(X)                                                                                   \
+    X(self_test) X(kernel_benchmark) X(model_benchmark) X(serve_benchmark) X(accuracy_report)
 
 #define X(name) extern const struct job_type name##_type;
 TYPES(X)

@@ -143,3 +143,8 @@ void model_set_inverse(struct model *m, int chunk, struct inverse inverse)
     m->options.chunk = chunk;
     m->options.inverse = inverse;
 }
+
+void model_set_ops(struct model *m, const struct ops *ops)
+{
+    m->ops = ops;
+}

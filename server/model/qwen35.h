@@ -101,4 +101,8 @@ void model_inverse_report(struct model *m, struct inverse_report *out);
 // Change how chunks are inverted from the next step on (accuracy reports do).
 void model_set_inverse(struct model *m, int chunk, struct inverse inverse);
 
+// Run its operations through this table from the next step on: the one it was loaded with, or one around
+// it that looks at what passes. Borrowed.
+void model_set_ops(struct model *m, const struct ops *ops);
+
 #endif

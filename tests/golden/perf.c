@@ -10,6 +10,7 @@
 #include "device_ceilings.h"
 #include "machine.h"
 #include "mem.h"
+#include "model_work.h"
 #include "modes.h"
 #include "ops_timed.h"
 #include "rig.h"
@@ -22,56 +23,17 @@ static const struct plan {
   ON_DEVICE = {{2048, 8192, 32768, CONTEXT_MAX}, {1, 8, 64}, STEP_TOKENS};
 #define PREFILL_MS 500 // short prompts are repeated this long
 
-// What a token costs at least, whatever the kernels.
-struct work {
-    double layer_flops;  // matrices and delta rule of all layers, a token
-    double head_flops;   // a row of logits
-    double key_flops;    // attention: a token and a key it looks at
-    double weight_bytes; // read once a step
-    double state_bytes;  // of a sequence, read and written once a step
-    double key_bytes;    // K and V of a token, all layers
-};
-
 struct bench {
     struct rig rig;
     const struct plan *plan;
     int *sampled;              // device [RIG_SEQUENCES_MAX]
     struct sample_row *greedy; // device [RIG_SEQUENCES_MAX]
     struct machine machine;
-    struct work work;
+    struct model_work work;
     int ids[CONTEXT_MAX];
     int n_lengths, lengths[LENGTHS]; // those that the model's context allows
     int64_t prefill_ns[LENGTHS][OPS_TIMED_N], decode_ns[LENGTHS][OPS_TIMED_N]; // a token, batch 1
 };
-
-static struct work work_of(struct model *m)
-{
-    const struct config *c = model_config(m);
-    const struct model_memory *p = model_memory(m);
-    double h = c->hidden_size, q = (double)c->num_attention_heads * c->head_dim;
-    double kv = (double)c->num_key_value_heads * c->head_dim;
-    double values = (double)c->linear_num_value_heads * c->linear_value_head_dim;
-    double keys = (double)c->linear_num_key_heads * c->linear_key_head_dim;
-    double attention = h * (2 * q + 2 * kv) + q * h;
-    double delta = h * (2 * keys + 2 * values + 2.0 * c->linear_num_value_heads) + values * h;
-    double embed = (double)c->vocab_size * h *
-                   dtype_bytes(model_options(m)->dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16);
-    struct work w = {.head_flops = 2.0 * c->vocab_size * h};
-    for (int i = 0; i < c->num_hidden_layers; i++) {
-        w.layer_flops += 2 * 3 * h * c->intermediate_size;
-        if (c->full_attention[i]) {
-            w.layer_flops += 2 * attention;
-            w.key_flops += 4 * q;
-        } else {
-            // Decay, S^T k, the update and S^T q: seven operations a value of the state.
-            w.layer_flops += 2 * delta + 7 * values * c->linear_key_head_dim;
-        }
-    }
-    w.weight_bytes = (double)(p->weights + p->mapped) - (c->tie_word_embeddings ? 0 : embed);
-    w.state_bytes = 2.0 * (double)p->state_bytes_per_sequence;
-    w.key_bytes = (double)p->kv_bytes_per_token;
-    return w;
-}
 
 // Seconds that `steps` steps take at least, and which of the two floors it is.
 static double floor_seconds(const struct machine *m, double flops, double bytes, const char **which)
@@ -133,7 +95,6 @@ static void split_prompt(struct bench *b, int length, int64_t split[OPS_TIMED_N]
 
 static void prefill(struct bench *b, int length)
 {
-    const struct work *w = &b->work;
     double best = 0;
     int64_t first = clock_ns();
     do {
@@ -141,11 +102,8 @@ static void prefill(struct bench *b, int length)
         run_prompt(b, length);
         take_best(&best, begin, NULL, length);
     } while (clock_ms_between(first, clock_ns()) < PREFILL_MS);
-    double steps = (length + b->rig.batch_tokens - 1) / b->rig.batch_tokens;
-    double pairs = 0.5 * length * (length + 1.0);
-    double flops = length * w->layer_flops + w->head_flops + pairs * w->key_flops;
-    // Every step reads the weights, the state and the keys so far.
-    double bytes = steps * (w->weight_bytes + w->state_bytes) + steps * length / 2 * w->key_bytes;
+    double flops, bytes;
+    model_work_prefill(&b->work, length, b->rig.batch_tokens, &flops, &bytes);
     const char *which = NULL;
     double least = floor_seconds(&b->machine, flops, bytes, &which);
     printf("  %7d %9.0f tok/s %9.2f ms, floor %9.2f ms (%s), ratio %.2f\n", length, length / best,
@@ -156,7 +114,6 @@ static void prefill(struct bench *b, int length)
 static void decode(struct bench *b, int depth, int batch, int64_t *split)
 {
     struct feed f[RIG_SEQUENCES_MAX];
-    const struct work *w = &b->work;
     if (b->rig.pages_max * PAGE_TOKENS < depth) {
         printf("  %7d %6d       n/a: the KV pages of %d sequences do not fit\n", depth, batch,
                batch);
@@ -178,8 +135,8 @@ static void decode(struct bench *b, int depth, int batch, int64_t *split)
     }
     ops_timed_switch(false);
     const char *which = NULL;
-    double flops = batch * (w->layer_flops + w->head_flops + depth * w->key_flops);
-    double bytes = w->weight_bytes + batch * (w->state_bytes + depth * w->key_bytes);
+    double flops, bytes;
+    model_work_decode(&b->work, depth, batch, &flops, &bytes);
     double least = floor_seconds(&b->machine, flops, bytes, &which);
     printf("  %7d %6d %9.1f tok/s %9.3f ms a step, floor %7.3f ms (%s), ratio %.2f\n", depth, batch,
            batch / best, best * 1e3, least * 1e3, which, best / least);
@@ -274,7 +231,7 @@ static int open_bench(struct bench *b, const struct mode_options *o)
     ops_timed_switch(false);
     struct rig *r = &b->rig;
     b->machine = measure(b, o);
-    b->work = work_of(r->m);
+    b->work = model_work_of(model_config(r->m), model_options(r->m), model_memory(r->m));
     b->sampled = r->ops->alloc(r->dev, RIG_SEQUENCES_MAX * sizeof(int));
     b->greedy = r->ops->alloc(r->dev, RIG_SEQUENCES_MAX * sizeof *b->greedy);
     CHECK(b->sampled && b->greedy);
