@@ -1,19 +1,30 @@
-# deltaserve on the CPU: build stage, run stage, non-root, read-only root file system.
-#   docker build -t deltaserve .
-#   docker run --rm -p 8080:8080 --read-only deltaserve
-#   docker run --rm -p 8080:8080 --read-only -v /models/Qwen3.5-0.8B:/model:ro deltaserve --model /model
-ARG DEBIAN=debian:12-slim
-FROM ${DEBIAN} AS build
+# deltaserve in a container: build stage, run stage, non-root, read-only root file system.
+#   CPU:  docker build -t deltaserve .
+#         docker run --rm -p 8080:8080 --read-only deltaserve
+#   GPU:  docker build -t deltaserve:cuda --build-arg PRESET=release-cuda \
+#             --build-arg BUILD_IMAGE=nvidia/cuda:13.0.2-devel-ubuntu24.04 \
+#             --build-arg RUN_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04 .
+#         docker run --rm --gpus all -p 8080:8080 --read-only -v /models/Qwen3.5-9B:/model:ro \
+#             deltaserve:cuda --model /model
+# The two images must be of one distribution: the run stage installs the packages whose libraries the
+# program was linked with in the build stage, by the names they have there.
+ARG BUILD_IMAGE=debian:12-slim
+ARG RUN_IMAGE=debian:12-slim
+FROM ${BUILD_IMAGE} AS build
+ARG PRESET=release
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates
 WORKDIR /src
 COPY deploy/packages.sh deploy/
 RUN bash -c 'source deploy/packages.sh && need "${BUILD_PACKAGES[@]}"'
 COPY . .
-RUN cmake --preset release && cmake --build --preset release && cmake --install build/release --prefix /usr/local --strip
+RUN cmake --preset ${PRESET} && cmake --build --preset ${PRESET} \
+    && cmake --install build/${PRESET} --prefix /usr/local --strip \
+    && bash deploy/linked_packages.sh /usr/local/bin/deltaserve > /linked_packages
 
-FROM ${DEBIAN}
+FROM ${RUN_IMAGE}
+COPY --from=build /linked_packages /linked_packages
 RUN apt-get update -qq \
-    && apt-get install -y -qq --no-install-recommends libmicrohttpd12 libuv1 libjansson4 libutf8proc2 libdnnl2 libgomp1 libsqlite3-0 libnettle8 libcurl4 \
+    && apt-get install -y -qq --no-install-recommends $(cat /linked_packages) \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local/bin/deltaserve /usr/local/bin/deltaserve
 COPY --from=build /usr/local/share/deltaserve /usr/local/share/deltaserve

@@ -44,15 +44,18 @@ echo "== packages"
 need "${BUILD_PACKAGES[@]}" curl jq ca-certificates
 echo "== build"
 mkdir -p build
-cmake --preset release | tail -n 3
-cmake --build --preset release
+# With a GPU and CUDA's compiler at hand the server is built for both; --device auto then takes the GPU.
+preset=release
+if nvidia-smi -L >/dev/null 2>&1 && command -v nvcc >/dev/null; then preset=release-cuda; fi
+cmake --preset $preset | tail -n 3
+cmake --build --preset $preset
 echo "== start"
 stop_server
 if curl -s -o /dev/null "$URL/livez"; then
     echo "something else answers at $URL; choose another port: PORT=8081 deploy/quickstart.sh" >&2
     exit 1
 fi
-setsid build/release/deltaserve --model bundled --device auto --host "$HOST" --port "$PORT" \
+setsid "build/$preset/deltaserve" --model bundled --device auto --host "$HOST" --port "$PORT" \
     </dev/null >"$LOG" 2>&1 &
 echo $! >build/quickstart.pid
 wait_ready "$(cat build/quickstart.pid)"
