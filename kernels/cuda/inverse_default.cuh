@@ -30,6 +30,13 @@ template <int C> struct tri_folded {
     }
 };
 
+// How a matrix is inverted: its layout, the type, the warps that share it, whether the report is wanted.
+template <typename LAYOUT, int TYPE_OF, int WARPS_OF, bool REPORT_WANTED> struct tri_how {
+    using L = LAYOUT;
+    static constexpr int TYPE = TYPE_OF, WARPS = WARPS_OF;
+    static constexpr bool REPORT = REPORT_WANTED;
+};
+
 __host__ __device__ __forceinline__ bool tri_is_default(const struct inverse &v)
 {
     return v.method == INVERSE_NEUMANN && v.block == 16 && v.order == 3 && v.residual == 8 &&
@@ -126,7 +133,7 @@ __device__ __forceinline__ void tri_leaf(float *p, int ld, tri_seen &seen)
 
 // One column j of a leaf in fp32, split at the barriers. Its tile holds, one after another: A; T0 and E
 // together (they share no entry); T and, transposed above the diagonal, E^2; the result.
-template <bool REPORT> struct tri_column {
+struct tri_column {
     float t[16], e[16], square[16];
 };
 
@@ -136,8 +143,8 @@ __device__ __forceinline__ void tri_see(float x, tri_seen &seen)
 }
 
 template <bool REPORT>
-__device__ __forceinline__ void tri_column_begin(tri_column<REPORT> &x, const float *p, int ld,
-                                                 int j, tri_seen &seen)
+__device__ __forceinline__ void tri_column_begin(tri_column &x, const float *p, int ld, int j,
+                                                 tri_seen &seen)
 {
     const float first = j < 15 ? -p[(j + 1) * ld + j] : 0.0f;
     const float second = j < 14 ? -(p[(j + 2) * ld + j] + p[(j + 2) * ld + j + 1] * first) : 0.0f;
@@ -153,7 +160,7 @@ __device__ __forceinline__ void tri_column_begin(tri_column<REPORT> &x, const fl
 
 // T0 + T0 E and E E. Rows are read four at a time.
 template <bool REPORT>
-__device__ __forceinline__ void tri_column_first(tri_column<REPORT> &x, const float *p, int ld,
+__device__ __forceinline__ void tri_column_first(tri_column &x, const float *p, int ld,
                                                  tri_seen &seen)
 {
 #pragma unroll
@@ -177,7 +184,7 @@ __device__ __forceinline__ void tri_column_first(tri_column<REPORT> &x, const fl
 
 // T + T E^2, then with E^4, which only the last four rows have, T + T E^4.
 template <bool REPORT>
-__device__ __forceinline__ void tri_column_last(tri_column<REPORT> &x, const float *p, int ld,
+__device__ __forceinline__ void tri_column_last(tri_column &x, const float *p, int ld,
                                                 tri_seen &seen)
 {
     float fourth[4] = {}; // rows 12 .. 15
@@ -212,19 +219,22 @@ __device__ __forceinline__ void tri_column_last(tri_column<REPORT> &x, const flo
 }
 
 // All leaves in fp32: a thread has two columns of one when there are fewer threads than columns.
-template <typename L, int WARPS, bool REPORT>
+template <typename HOW>
 __device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen &seen)
 {
+    using L = typename HOW::L;
+    constexpr int WARPS = HOW::WARPS;
+    constexpr bool REPORT = HOW::REPORT;
     constexpr int COLS = L::CHUNK > WARPS * 32 ? L::CHUNK / (WARPS * 32) : 1, THREADS = 16 / COLS;
     const int thread = tri_warp<WARPS>() * 32 + tri_lane(), leaf = thread / THREADS;
     const bool active = leaf < L::CHUNK / 16;
     const int j = thread % THREADS * COLS, at = active ? leaf : 0;
     constexpr int ld = tri_ld(L::CHUNK);
     float *p = m + L::row_block(at) + 16 * at;
-    tri_column<REPORT> x[COLS];
+    tri_column x[COLS];
 #pragma unroll
     for (int c = 0; c < COLS; c++)
-        tri_column_begin(x[c], p, ld, j + c, seen);
+        tri_column_begin<REPORT>(x[c], p, ld, j + c, seen);
     tri_sync<WARPS>(barrier); // A is read
 #pragma unroll
     for (int c = 0; c < COLS; c++)
@@ -235,7 +245,7 @@ __device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen 
     tri_sync<WARPS>(barrier); // T0 and E are there
 #pragma unroll
     for (int c = 0; c < COLS; c++)
-        tri_column_first(x[c], p, ld, seen);
+        tri_column_first<REPORT>(x[c], p, ld, seen);
     tri_sync<WARPS>(barrier); // T0 and E are read
 #pragma unroll
     for (int c = 0; c < COLS; c++)
@@ -249,7 +259,7 @@ __device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen 
     tri_sync<WARPS>(barrier); // T and E^2 are there
 #pragma unroll
     for (int c = 0; c < COLS; c++)
-        tri_column_last(x[c], p, ld, seen);
+        tri_column_last<REPORT>(x[c], p, ld, seen);
     tri_sync<WARPS>(barrier); // T and E^2 are read
 #pragma unroll
     for (int c = 0; c < COLS; c++)
@@ -261,9 +271,11 @@ __device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen 
 }
 
 // One of the two products of every merge at this width, in place of A21: A21 X11, or -X22 Y.
-template <typename L, int TYPE, int WARPS, int WIDTH, bool SECOND, bool REPORT>
+template <typename HOW, int WIDTH, bool SECOND>
 __device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &seen)
 {
+    using L = typename HOW::L;
+    constexpr int TYPE = HOW::TYPE, WARPS = HOW::WARPS;
     constexpr int SIDE = WIDTH / 16;
     constexpr int TILES = L::CHUNK / WIDTH / 2 * SIDE * SIDE, ROUNDS = (TILES + WARPS - 1) / WARPS;
     constexpr int ld = tri_ld(L::CHUNK);
@@ -297,20 +309,20 @@ __device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &
         for (int e = 0; e < TILE_VALUES; e++) {
             const float x = SECOND ? -sum[n].v[e] : sum[n].v[e];
             to[tile_row(e) * ld + tile_col(e)] = x;
-            if (REPORT)
+            if (HOW::REPORT)
                 tri_see(x, seen);
         }
     }
     tri_sync<WARPS>(barrier); // and replaced
 }
 
-template <typename L, int TYPE, int WARPS, int WIDTH, bool REPORT>
+template <typename HOW, int WIDTH>
 __device__ __forceinline__ void tri_merge(float *m, int barrier, tri_seen &seen)
 {
-    if constexpr (WIDTH < L::CHUNK) {
-        tri_merge_half<L, TYPE, WARPS, WIDTH, false, REPORT>(m, barrier, seen);
-        tri_merge_half<L, TYPE, WARPS, WIDTH, true, REPORT>(m, barrier, seen);
-        tri_merge<L, TYPE, WARPS, 2 * WIDTH, REPORT>(m, barrier, seen);
+    if constexpr (WIDTH < HOW::L::CHUNK) {
+        tri_merge_half<HOW, WIDTH, false>(m, barrier, seen);
+        tri_merge_half<HOW, WIDTH, true>(m, barrier, seen);
+        tri_merge<HOW, 2 * WIDTH>(m, barrier, seen);
     }
 }
 
@@ -320,15 +332,16 @@ __device__ __forceinline__ void tri_merge(float *m, int barrier, tri_seen &seen)
 template <typename L, int TYPE, int WARPS, bool REPORT>
 __device__ __forceinline__ void tri_invert_default(float *m, int barrier, tri_seen &seen)
 {
+    using how = tri_how<L, TYPE, WARPS, REPORT>;
     if constexpr (TYPE == INVERSE_FP32) {
-        tri_leaves_fp32<L, WARPS, REPORT>(m, barrier, seen);
+        tri_leaves_fp32<how>(m, barrier, seen);
     } else {
 #pragma unroll 2
         for (int leaf = tri_warp<WARPS>(); leaf < L::CHUNK / 16; leaf += WARPS)
             tri_leaf<TYPE, REPORT>(m + L::row_block(leaf) + 16 * leaf, tri_ld(L::CHUNK), seen);
         tri_sync<WARPS>(barrier); // the leaves are done
     }
-    tri_merge<L, TYPE, WARPS, 16, REPORT>(m, barrier, seen);
+    tri_merge<how, 16>(m, barrier, seen);
     if constexpr (L::UPPER) {
         constexpr int C = L::CHUNK, ld = tri_ld(C);
         for (int k = tri_warp<WARPS>() * 32 + tri_lane(); k < C * C / 4; k += WARPS * 32)
