@@ -9,19 +9,10 @@
 
 #include "inverse_any.cuh"
 
-// Where row block r of 16 rows lies: in a square, or folded, block r and block n - 2 - r side by side in
-// one band, as the tiles up to the diagonal one are all there is. Rows are tri_ld(C) floats apart.
-template <int C> struct tri_square {
-    static constexpr int CHUNK = C, FLOATS = C * tri_ld(C);
-    static constexpr bool UPPER = true;
-    static __device__ __forceinline__ int row_block(int r)
-    {
-        return r * 16 * tri_ld(C);
-    }
-};
+// Where row block r of 16 rows lies: block r and block n - 2 - r side by side in one band, as the tiles up
+// to the diagonal one are all there is. Rows are tri_ld(C) floats apart, so that addresses are constants.
 template <int C> struct tri_folded {
     static constexpr int CHUNK = C, N = C / 16, FLOATS = (N / 2 + 1) * 16 * tri_ld(C);
-    static constexpr bool UPPER = false;
     static __device__ __forceinline__ int row_block(int r)
     {
         const int partner = N - 2 - r;
@@ -219,8 +210,7 @@ __device__ __forceinline__ void tri_column_last(tri_column &x, const float *p, i
 }
 
 // All leaves in fp32: a thread has two columns of one when there are fewer threads than columns.
-template <typename HOW>
-__device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen &seen)
+template <typename HOW> __device__ __forceinline__ void tri_leaves_fp32(float *m, tri_seen &seen)
 {
     using L = typename HOW::L;
     constexpr int WARPS = HOW::WARPS;
@@ -235,18 +225,18 @@ __device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen 
 #pragma unroll
     for (int c = 0; c < COLS; c++)
         tri_column_begin<REPORT>(x[c], p, ld, j + c, seen);
-    tri_sync<WARPS>(barrier); // A is read
+    tri_sync<WARPS>(); // A is read
 #pragma unroll
     for (int c = 0; c < COLS; c++)
 #pragma unroll
         for (int i = 0; i < 16; i++)
             if (active && i >= j + c)
                 p[i * ld + j + c] = i < j + c + 3 ? x[c].t[i] : x[c].e[i];
-    tri_sync<WARPS>(barrier); // T0 and E are there
+    tri_sync<WARPS>(); // T0 and E are there
 #pragma unroll
     for (int c = 0; c < COLS; c++)
         tri_column_first<REPORT>(x[c], p, ld, seen);
-    tri_sync<WARPS>(barrier); // T0 and E are read
+    tri_sync<WARPS>(); // T0 and E are read
 #pragma unroll
     for (int c = 0; c < COLS; c++)
 #pragma unroll
@@ -256,23 +246,23 @@ __device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen 
             if (active && i >= 6 && i >= j + c + 6)
                 p[(j + c) * ld + i] = x[c].square[i];
         }
-    tri_sync<WARPS>(barrier); // T and E^2 are there
+    tri_sync<WARPS>(); // T and E^2 are there
 #pragma unroll
     for (int c = 0; c < COLS; c++)
         tri_column_last<REPORT>(x[c], p, ld, seen);
-    tri_sync<WARPS>(barrier); // T and E^2 are read
+    tri_sync<WARPS>(); // T and E^2 are read
 #pragma unroll
     for (int c = 0; c < COLS; c++)
 #pragma unroll
         for (int i = 0; i < 16; i++)
             if (active)
                 p[i * ld + j + c] = i >= j + c ? x[c].t[i] : 0.0f;
-    tri_sync<WARPS>(barrier); // the leaves are done
+    tri_sync<WARPS>(); // the leaves are done
 }
 
 // One of the two products of every merge at this width, in place of A21: A21 X11, or -X22 Y.
 template <typename HOW, int WIDTH, bool SECOND>
-__device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &seen)
+__device__ __forceinline__ void tri_merge_half(float *m, tri_seen &seen)
 {
     using L = typename HOW::L;
     constexpr int TYPE = HOW::TYPE, WARPS = HOW::WARPS;
@@ -299,7 +289,7 @@ __device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &
                                seen);
         }
     }
-    tri_sync<WARPS>(barrier); // A21, or Y, is read
+    tri_sync<WARPS>(); // A21, or Y, is read
 #pragma unroll
     for (int n = 0; n < ROUNDS; n++) {
         if (TILES % WARPS && n * WARPS + tri_warp<WARPS>() >= TILES)
@@ -313,42 +303,34 @@ __device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &
                 tri_see(x, seen);
         }
     }
-    tri_sync<WARPS>(barrier); // and replaced
+    tri_sync<WARPS>(); // and replaced
 }
 
 template <typename HOW, int WIDTH>
-__device__ __forceinline__ void tri_merge(float *m, int barrier, tri_seen &seen)
+__device__ __forceinline__ void tri_merge(float *m, tri_seen &seen)
 {
     if constexpr (WIDTH < HOW::L::CHUNK) {
-        tri_merge_half<HOW, WIDTH, false>(m, barrier, seen);
-        tri_merge_half<HOW, WIDTH, true>(m, barrier, seen);
-        tri_merge<HOW, 2 * WIDTH>(m, barrier, seen);
+        tri_merge_half<HOW, WIDTH, false>(m, seen);
+        tri_merge_half<HOW, WIDTH, true>(m, seen);
+        tri_merge<HOW, 2 * WIDTH>(m, seen);
     }
 }
 
-// m, laid out as L says: A on entry (read below the diagonal only), T on return; a layout with an upper
-// half gets zeros there. Called by WARPS warps that share `barrier`; A is visible to all of them, and so
-// is T on return.
+// m, laid out as L says: A on entry (read below the diagonal only), T on return. Called by WARPS warps, all
+// of the block; A is visible to all of them, and so is T on return.
 template <typename L, int TYPE, int WARPS, bool REPORT>
-__device__ __forceinline__ void tri_invert_default(float *m, int barrier, tri_seen &seen)
+__device__ __forceinline__ void tri_invert_default(float *m, tri_seen &seen)
 {
     using how = tri_how<L, TYPE, WARPS, REPORT>;
     if constexpr (TYPE == INVERSE_FP32) {
-        tri_leaves_fp32<how>(m, barrier, seen);
+        tri_leaves_fp32<how>(m, seen);
     } else {
 #pragma unroll 2
         for (int leaf = tri_warp<WARPS>(); leaf < L::CHUNK / 16; leaf += WARPS)
             tri_leaf<TYPE, REPORT>(m + L::row_block(leaf) + 16 * leaf, tri_ld(L::CHUNK), seen);
-        tri_sync<WARPS>(barrier); // the leaves are done
+        tri_sync<WARPS>(); // the leaves are done
     }
-    tri_merge<how, 16>(m, barrier, seen);
-    if constexpr (L::UPPER) {
-        constexpr int C = L::CHUNK, ld = tri_ld(C);
-        for (int k = tri_warp<WARPS>() * 32 + tri_lane(); k < C * C / 4; k += WARPS * 32)
-            if (k % (C / 4) / 4 > k / (C / 4) / 16)
-                *(float4 *)(m + k / (C / 4) * ld + k % (C / 4) * 4) = float4{};
-        tri_sync<WARPS>(barrier); // the upper half is zero
-    }
+    tri_merge<how, 16>(m, seen);
 }
 
 #endif

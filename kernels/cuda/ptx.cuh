@@ -464,92 +464,6 @@ static __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t address, ui
            (uint64_t)(1024 >> 4) << 32 | 1ull << 62;
 }
 
-// A barrier of `threads` threads of the block, by number: 0 is that of __syncthreads.
-__device__ __forceinline__ void ptx_bar_sync(int barrier, int threads)
-{
-    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-}
-
-// 16 bytes from device memory to shared memory, past the first cache.
-__device__ __forceinline__ void ptx_cp_async_16(void *to, const void *from)
-{
-    const unsigned address = (unsigned)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
-}
-__device__ __forceinline__ void ptx_cp_async_wait_all()
-{
-    asm volatile("cp.async.wait_all;" ::: "memory");
-}
-
-// float32 to the nearest tf32, ties away from zero.
-__device__ __forceinline__ uint32_t ptx_to_tf32(float x)
-{
-    uint32_t y;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
-    return y;
-}
-
-// Two floats to two 16-bit numbers in one register, ties to even; `low` in the lower half.
-__device__ __forceinline__ uint32_t ptx_to_f16x2(float low, float high)
-{
-    uint32_t y;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
-    return y;
-}
-__device__ __forceinline__ uint32_t ptx_to_bf16x2(float low, float high)
-{
-    uint32_t y;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
-    return y;
-}
-
-// The transpose of an 8 x 8 matrix of 16-bit numbers held by the warp, two of a row in each lane.
-__device__ __forceinline__ uint32_t ptx_movmatrix(uint32_t x)
-{
-    uint32_t y;
-    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
-    return y;
-}
-
-// d += a b
-__device__ __forceinline__ void ptx_mma_f16(float *d, const uint32_t *a, uint32_t b0, uint32_t b1)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-__device__ __forceinline__ void ptx_mma_bf16(float *d, const uint32_t *a, uint32_t b0, uint32_t b1)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-__device__ __forceinline__ void ptx_mma_tf32(float *d, const uint32_t *a, uint32_t b0, uint32_t b1)
-{
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-// Of int8 with sums in int32: 16 and 32 deep.
-__device__ __forceinline__ void ptx_mma_s8_k16(int *d, const uint32_t *a, uint32_t b)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
-        "{%0, %1, %2, %3};"
-        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(b));
-}
-__device__ __forceinline__ void ptx_mma_s8_k32(int *d, const uint32_t *a, uint32_t b0, uint32_t b1)
-{
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 // A policy for L2: what is read with it is the first to leave. For weights, read once a step.
 static __device__ __forceinline__ uint64_t createpolicy_evict_first()
 {
@@ -647,93 +561,6 @@ static __device__ __forceinline__ void wgmma_m64n256k32_s8(int (&d)[128], uint64
 #endif
 }
 
-// A 64-bit L2 policy: what is read with it is the first to leave the cache. For weights, read once a step.
-__device__ __forceinline__ uint64_t l2_evict_first()
-{
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
-
-// 16 bytes from device to shared memory in the background, `bytes` of them (0 or 16) read, the rest zero.
-__device__ __forceinline__ void copy_async_16(void *shared, const void *p, int bytes,
-                                              uint64_t policy)
-{
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
-                     (unsigned)__cvta_generic_to_shared(shared)),
-                 "l"(p), "r"(bytes), "l"(policy)
-                 : "memory");
-}
-
-// Closes a group of this thread's copies.
-__device__ __forceinline__ void copy_async_commit()
-{
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-// All but the latest PENDING groups have arrived; for this thread alone.
-template <int PENDING> __device__ __forceinline__ void copy_async_wait()
-{
-    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
-}
-
-// Clusters (sm_90): the block's number in its cluster.
-__device__ __forceinline__ unsigned cluster_rank()
-{
-    unsigned rank;
-    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
-}
-
-// Every thread of the cluster has come here, and what it wrote before is seen after cluster_wait().
-__device__ __forceinline__ void cluster_arrive()
-{
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-}
-
-__device__ __forceinline__ void cluster_wait()
-{
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-// Where block `rank` of the cluster has what lies at `shared` here.
-__device__ __forceinline__ unsigned cluster_address(const void *shared, unsigned rank)
-{
-    unsigned address;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;"
-        : "=r"(address)
-        : "r"((unsigned)__cvta_generic_to_shared(shared)), "r"(rank));
-    return address;
-}
-
-__device__ __forceinline__ uint4 cluster_load_16(unsigned address)
-{
-    uint4 v;
-    asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "r"(address)
-                 : "memory");
-    return v;
-}
-
-// sum[16 x 8] += a[16 x 16] b[16 x 8], bf16 to float32.
-__device__ __forceinline__ void mma_bf16(float sum[4], const unsigned a[4], const unsigned b[2])
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-// sum[16 x 8] += a[16 x 32] b[32 x 8], int8 to int32.
-__device__ __forceinline__ void mma_int8(int sum[4], const unsigned a[4], const unsigned b[2])
-{
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
 // float32 to the nearest tf32, ties away from zero.
 static __device__ __forceinline__ uint32_t cvt_rna_tf32(float x)
 {
@@ -752,8 +579,8 @@ static __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uin
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// d[16 x 8] += a[16 x 16] b[16 x 8], int8 to int32: half as deep as mma_int8.
-static __device__ __forceinline__ void mma_m16n8k16_s8(int *d, const uint32_t *a, uint32_t b)
+// d[16 x 8] += a[16 x 16] b[16 x 8], int8 to int32.
+static __device__ __forceinline__ void mma_m16n8k16_s8(int (&d)[4], const uint32_t *a, uint32_t b)
 {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 "
                  "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
