@@ -39,12 +39,12 @@ struct tri_rule {
     bool clear;
 };
 
-template <int WARPS> __device__ __forceinline__ void tri_sync(int barrier)
+template <int WARPS> __device__ __forceinline__ void tri_sync()
 {
     if constexpr (WARPS == 1)
         __syncwarp();
     else
-        bar_sync(barrier, WARPS * 32);
+        __syncthreads();
 }
 
 // The thread's place in the group that shares the matrix.
@@ -58,7 +58,7 @@ template <int WARPS> __device__ __forceinline__ int tri_warp()
 template <int C, int TYPE, int WARPS>
 __device__ __noinline__ tri_seen tri_products(const tri_blocks c, const tri_blocks a,
                                               const tri_blocks b, int width, const tri_rule rule,
-                                              int barrier, tri_seen seen)
+                                              tri_seen seen)
 {
     __builtin_assume(__isShared(c.p));
     __builtin_assume(__isShared(a.p));
@@ -90,7 +90,7 @@ __device__ __noinline__ tri_seen tri_products(const tri_blocks c, const tri_bloc
                 tile_value<TYPE>(sum, e, keep ? old[y * c.ld + x] : 0.0f, rule.sign, seen);
         }
     }
-    tri_sync<WARPS>(barrier); // all operands are read before any of them is overwritten
+    tri_sync<WARPS>(); // all operands are read before any of them is overwritten
 #pragma unroll
     for (int r = 0; r < ROUNDS; r++) {
         float *to = c.p + block[r] * c.step + row[r] * c.ld + col[r];
@@ -105,7 +105,7 @@ __device__ __noinline__ tri_seen tri_products(const tri_blocks c, const tri_bloc
                 to[y * c.ld + x] = 0.0f;
         }
     }
-    tri_sync<WARPS>(barrier); // the result is written before it is read
+    tri_sync<WARPS>(); // the result is written before it is read
     return seen;
 }
 
@@ -126,8 +126,7 @@ __device__ __forceinline__ void tri_each(int width, const F &body)
 // T0, E in power (and e when terms is no power of two), then T0 (I + E + ... + E^(terms - 1)) by
 // doubling. A's blocks are cut down to `cut` columns when they are narrower than a tile.
 template <int C, int TYPE, int WARPS>
-__device__ void tri_series(tri_matrices &m, const struct inverse &v, int width, int barrier,
-                           tri_seen &seen)
+__device__ void tri_series(tri_matrices &m, const struct inverse &v, int width, tri_seen &seen)
 {
     const int n = max(width, TRI_LEAF), order = min(v.order, width), terms = v.residual;
     tri_blocks a = m.a;
@@ -137,45 +136,43 @@ __device__ void tri_series(tri_matrices &m, const struct inverse &v, int width, 
             a.p[b * a.step + i * a.ld + j] =
                 i / width == j / width ? m.a.p[b * m.a.step + i * m.a.ld + j] : 0.0f;
         });
-        tri_sync<WARPS>(barrier); // A is cut
+        tri_sync<WARPS>(); // A is cut
     }
     tri_each<C, WARPS>(n, [&](int b, int i, int j) {
         if (i == j + 1)
             m.t.p[b * m.t.step + i * m.t.ld + j] = -a.p[b * a.step + i * a.ld + j];
     });
-    tri_sync<WARPS>(barrier); // the first sub-diagonal is there
+    tri_sync<WARPS>(); // the first sub-diagonal is there
     for (int d = 2; d < order; d++)
-        seen = tri_products<C, TYPE, WARPS>(m.t, a, m.t, n, {-1.0f, 0, d, d, false}, barrier, seen);
+        seen = tri_products<C, TYPE, WARPS>(m.t, a, m.t, n, {-1.0f, 0, d, d, false}, seen);
     if (terms < 2)
         return;
-    seen =
-        tri_products<C, TYPE, WARPS>(m.power, a, m.t, n, {-1.0f, 0, order, n, true}, barrier, seen);
+    seen = tri_products<C, TYPE, WARPS>(m.power, a, m.t, n, {-1.0f, 0, order, n, true}, seen);
     if (terms & (terms - 1))
         tri_each<C, WARPS>(n, [&](int b, int i, int j) {
             m.e.p[b * m.e.step + i * m.e.ld + j] = m.power.p[b * m.power.step + i * m.power.ld + j];
         });
-    tri_sync<WARPS>(barrier); // E is kept
+    tri_sync<WARPS>(); // E is kept
     const tri_rule add = {1.0f, n, 0, n, false}, set = {1.0f, 0, 0, n, false};
     int digit = 1;
     while (digit * 2 <= terms)
         digit *= 2;
     while ((digit /= 2) > 0) {
-        seen = tri_products<C, TYPE, WARPS>(m.t, m.t, m.power, n, add, barrier, seen);
+        seen = tri_products<C, TYPE, WARPS>(m.t, m.t, m.power, n, add, seen);
         if (digit > 1)
-            seen = tri_products<C, TYPE, WARPS>(m.power, m.power, m.power, n, set, barrier, seen);
+            seen = tri_products<C, TYPE, WARPS>(m.power, m.power, m.power, n, set, seen);
         if (terms & digit) {
             // T0 + T E, T0 being T's first sub-diagonals, which no term of the series touches.
-            seen = tri_products<C, TYPE, WARPS>(m.t, m.t, m.e, n, {1.0f, order, 0, n, false},
-                                                barrier, seen);
+            seen = tri_products<C, TYPE, WARPS>(m.t, m.t, m.e, n, {1.0f, order, 0, n, false}, seen);
             if (digit > 1)
-                seen = tri_products<C, TYPE, WARPS>(m.power, m.power, m.e, n, set, barrier, seen);
+                seen = tri_products<C, TYPE, WARPS>(m.power, m.power, m.e, n, set, seen);
         }
     }
 }
 
 // Inside every leaf: T -= T (A o mask) T, the mask keeping what lies between the two blocks of a pair.
 template <int C, int TYPE, int WARPS>
-__device__ void tri_merge_inside(tri_matrices &m, int width, int barrier, tri_seen &seen)
+__device__ void tri_merge_inside(tri_matrices &m, int width, tri_seen &seen)
 {
     constexpr int n = TRI_LEAF;
     tri_each<C, WARPS>(n, [&](int b, int i, int j) {
@@ -183,10 +180,9 @@ __device__ void tri_merge_inside(tri_matrices &m, int width, int barrier, tri_se
         m.e.p[b * m.e.step + i * m.e.ld + j] =
             between ? m.a.p[b * m.a.step + i * m.a.ld + j] : 0.0f;
     });
-    tri_sync<WARPS>(barrier); // A is cut
-    seen = tri_products<C, TYPE, WARPS>(m.power, m.e, m.t, n, {1.0f, 0, 0, n, true}, barrier, seen);
-    seen =
-        tri_products<C, TYPE, WARPS>(m.t, m.t, m.power, n, {-1.0f, n, 0, n, false}, barrier, seen);
+    tri_sync<WARPS>(); // A is cut
+    seen = tri_products<C, TYPE, WARPS>(m.power, m.e, m.t, n, {1.0f, 0, 0, n, true}, seen);
+    seen = tri_products<C, TYPE, WARPS>(m.t, m.t, m.power, n, {-1.0f, n, 0, n, false}, seen);
 }
 
 // c (row, col) = sign * sum over k of a (row, k) b (k, col), for one tile of a pair of blocks.
@@ -205,7 +201,7 @@ __device__ __forceinline__ void tri_tile(const tri_blocks &c, const tri_blocks &
 
 // X21 = -X22 (A21 X11) for every pair of neighbouring blocks. A21 X11 waits above the diagonal.
 template <int C, int TYPE, int WARPS>
-__device__ void tri_merge_pairs(const tri_matrices &m, int width, int barrier, tri_seen &seen)
+__device__ void tri_merge_pairs(const tri_matrices &m, int width, tri_seen &seen)
 {
     const int side = width / TRI_LEAF, per_pair = side * side, n = C / width / 2 * per_pair;
     float *t = m.whole_t.p, *a = m.whole_a.p;
@@ -224,7 +220,7 @@ __device__ void tri_merge_pairs(const tri_matrices &m, int width, int barrier, t
             else
                 tri_tile<TYPE>({y, ld, 0}, a21, x11, c, width, 1.0f, seen);
         }
-        tri_sync<WARPS>(barrier); // the product is written before the next one reads it
+        tri_sync<WARPS>(); // the product is written before the next one reads it
     }
 }
 
@@ -259,10 +255,9 @@ __device__ void tri_substitute(const tri_matrices &m, tri_seen &seen)
 
 // t: [C][tri_ld(C)], A on entry (read below the diagonal only), T on return. scratch:
 // [tri_any_floats(C)]; its first C tri_ld(C) floats are A, zero on and above the diagonal, on return
-// unless one neumann block spans the chunk. Called by WARPS warps that share `barrier`.
+// unless one neumann block spans the chunk. Called by all WARPS warps of the block.
 template <int C, int TYPE, int WARPS>
-__device__ void tri_invert_any(float *t, float *scratch, const struct inverse &v, int barrier,
-                               tri_seen &seen)
+__device__ void tri_invert_any(float *t, float *scratch, const struct inverse &v, tri_seen &seen)
 {
     constexpr int ld = tri_ld(C);
     const int wanted = v.method == INVERSE_MERGE ? 1 : v.block, width = min(wanted, C);
@@ -276,28 +271,28 @@ __device__ void tri_invert_any(float *t, float *scratch, const struct inverse &v
     m.power = {rest, tri_ld(leaf), leaf * tri_ld(leaf)};
     m.e = {rest + C * tri_ld(leaf), tri_ld(leaf), leaf * tri_ld(leaf)};
     if (leaf == C && width == leaf)
-        m.e.p = a;            // no merge will want A
-    tri_sync<WARPS>(barrier); // A is there
+        m.e.p = a;     // no merge will want A
+    tri_sync<WARPS>(); // A is there
     tri_each<C, WARPS>(C, [&](int, int i, int j) {
         a[i * ld + j] = j < i ? t[i * ld + j] : 0.0f;
         t[i * ld + j] = i == j ? 1.0f : 0.0f;
     });
-    tri_sync<WARPS>(barrier); // A is copied, T is the identity
+    tri_sync<WARPS>(); // A is copied, T is the identity
     if (v.method == INVERSE_SUBSTITUTION) {
         tri_substitute<C, TYPE, WARPS>(m, seen);
     } else {
         if (width > 1)
-            tri_series<C, TYPE, WARPS>(m, v, width, barrier, seen);
+            tri_series<C, TYPE, WARPS>(m, v, width, seen);
         for (int merged = width; merged < leaf; merged *= 2)
-            tri_merge_inside<C, TYPE, WARPS>(m, merged, barrier, seen);
+            tri_merge_inside<C, TYPE, WARPS>(m, merged, seen);
         for (int merged = leaf; merged < C; merged *= 2)
-            tri_merge_pairs<C, TYPE, WARPS>(m, merged, barrier, seen);
+            tri_merge_pairs<C, TYPE, WARPS>(m, merged, seen);
         tri_each<C, WARPS>(C, [&](int, int i, int j) {
             if (j > i)
                 t[i * ld + j] = 0.0f;
         });
     }
-    tri_sync<WARPS>(barrier); // T is whole
+    tri_sync<WARPS>(); // T is whole
 }
 
 #endif

@@ -9,25 +9,23 @@
 
 #include "inverse_any.cuh"
 
-// Where row block r of 16 rows lies: in a square, or folded, block r and block n - 2 - r side by side in
-// one band, as the tiles up to the diagonal one are all there is. Rows are tri_ld(C) floats apart.
-template <int C> struct tri_square {
-    static constexpr int CHUNK = C, FLOATS = C * tri_ld(C);
-    static constexpr bool UPPER = true;
-    static __device__ __forceinline__ int row_block(int r)
-    {
-        return r * 16 * tri_ld(C);
-    }
-};
+// Where row block r of 16 rows lies: block r and block n - 2 - r side by side in one band, as the tiles up
+// to the diagonal one are all there is. Rows are tri_ld(C) floats apart, so that addresses are constants.
 template <int C> struct tri_folded {
     static constexpr int CHUNK = C, N = C / 16, FLOATS = (N / 2 + 1) * 16 * tri_ld(C);
-    static constexpr bool UPPER = false;
     static __device__ __forceinline__ int row_block(int r)
     {
         const int partner = N - 2 - r;
         return r >= partner ? (N - 1 - r) * 16 * tri_ld(C)
                             : (N - 1 - partner) * 16 * tri_ld(C) + 16 * (partner + 1);
     }
+};
+
+// How a matrix is inverted: its layout, the type, the warps that share it, whether the report is wanted.
+template <typename LAYOUT, int TYPE_OF, int WARPS_OF, bool REPORT_WANTED> struct tri_how {
+    using L = LAYOUT;
+    static constexpr int TYPE = TYPE_OF, WARPS = WARPS_OF;
+    static constexpr bool REPORT = REPORT_WANTED;
 };
 
 __host__ __device__ __forceinline__ bool tri_is_default(const struct inverse &v)
@@ -126,7 +124,7 @@ __device__ __forceinline__ void tri_leaf(float *p, int ld, tri_seen &seen)
 
 // One column j of a leaf in fp32, split at the barriers. Its tile holds, one after another: A; T0 and E
 // together (they share no entry); T and, transposed above the diagonal, E^2; the result.
-template <bool REPORT> struct tri_column {
+struct tri_column {
     float t[16], e[16], square[16];
 };
 
@@ -136,8 +134,8 @@ __device__ __forceinline__ void tri_see(float x, tri_seen &seen)
 }
 
 template <bool REPORT>
-__device__ __forceinline__ void tri_column_begin(tri_column<REPORT> &x, const float *p, int ld,
-                                                 int j, tri_seen &seen)
+__device__ __forceinline__ void tri_column_begin(tri_column &x, const float *p, int ld, int j,
+                                                 tri_seen &seen)
 {
     const float first = j < 15 ? -p[(j + 1) * ld + j] : 0.0f;
     const float second = j < 14 ? -(p[(j + 2) * ld + j] + p[(j + 2) * ld + j + 1] * first) : 0.0f;
@@ -153,7 +151,7 @@ __device__ __forceinline__ void tri_column_begin(tri_column<REPORT> &x, const fl
 
 // T0 + T0 E and E E. Rows are read four at a time.
 template <bool REPORT>
-__device__ __forceinline__ void tri_column_first(tri_column<REPORT> &x, const float *p, int ld,
+__device__ __forceinline__ void tri_column_first(tri_column &x, const float *p, int ld,
                                                  tri_seen &seen)
 {
 #pragma unroll
@@ -177,7 +175,7 @@ __device__ __forceinline__ void tri_column_first(tri_column<REPORT> &x, const fl
 
 // T + T E^2, then with E^4, which only the last four rows have, T + T E^4.
 template <bool REPORT>
-__device__ __forceinline__ void tri_column_last(tri_column<REPORT> &x, const float *p, int ld,
+__device__ __forceinline__ void tri_column_last(tri_column &x, const float *p, int ld,
                                                 tri_seen &seen)
 {
     float fourth[4] = {}; // rows 12 .. 15
@@ -212,31 +210,33 @@ __device__ __forceinline__ void tri_column_last(tri_column<REPORT> &x, const flo
 }
 
 // All leaves in fp32: a thread has two columns of one when there are fewer threads than columns.
-template <typename L, int WARPS, bool REPORT>
-__device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen &seen)
+template <typename HOW> __device__ __forceinline__ void tri_leaves_fp32(float *m, tri_seen &seen)
 {
+    using L = typename HOW::L;
+    constexpr int WARPS = HOW::WARPS;
+    constexpr bool REPORT = HOW::REPORT;
     constexpr int COLS = L::CHUNK > WARPS * 32 ? L::CHUNK / (WARPS * 32) : 1, THREADS = 16 / COLS;
     const int thread = tri_warp<WARPS>() * 32 + tri_lane(), leaf = thread / THREADS;
     const bool active = leaf < L::CHUNK / 16;
     const int j = thread % THREADS * COLS, at = active ? leaf : 0;
     constexpr int ld = tri_ld(L::CHUNK);
     float *p = m + L::row_block(at) + 16 * at;
-    tri_column<REPORT> x[COLS];
+    tri_column x[COLS];
 #pragma unroll
     for (int c = 0; c < COLS; c++)
-        tri_column_begin(x[c], p, ld, j + c, seen);
-    tri_sync<WARPS>(barrier); // A is read
+        tri_column_begin<REPORT>(x[c], p, ld, j + c, seen);
+    tri_sync<WARPS>(); // A is read
 #pragma unroll
     for (int c = 0; c < COLS; c++)
 #pragma unroll
         for (int i = 0; i < 16; i++)
             if (active && i >= j + c)
                 p[i * ld + j + c] = i < j + c + 3 ? x[c].t[i] : x[c].e[i];
-    tri_sync<WARPS>(barrier); // T0 and E are there
+    tri_sync<WARPS>(); // T0 and E are there
 #pragma unroll
     for (int c = 0; c < COLS; c++)
-        tri_column_first(x[c], p, ld, seen);
-    tri_sync<WARPS>(barrier); // T0 and E are read
+        tri_column_first<REPORT>(x[c], p, ld, seen);
+    tri_sync<WARPS>(); // T0 and E are read
 #pragma unroll
     for (int c = 0; c < COLS; c++)
 #pragma unroll
@@ -246,24 +246,26 @@ __device__ __forceinline__ void tri_leaves_fp32(float *m, int barrier, tri_seen 
             if (active && i >= 6 && i >= j + c + 6)
                 p[(j + c) * ld + i] = x[c].square[i];
         }
-    tri_sync<WARPS>(barrier); // T and E^2 are there
+    tri_sync<WARPS>(); // T and E^2 are there
 #pragma unroll
     for (int c = 0; c < COLS; c++)
-        tri_column_last(x[c], p, ld, seen);
-    tri_sync<WARPS>(barrier); // T and E^2 are read
+        tri_column_last<REPORT>(x[c], p, ld, seen);
+    tri_sync<WARPS>(); // T and E^2 are read
 #pragma unroll
     for (int c = 0; c < COLS; c++)
 #pragma unroll
         for (int i = 0; i < 16; i++)
             if (active)
                 p[i * ld + j + c] = i >= j + c ? x[c].t[i] : 0.0f;
-    tri_sync<WARPS>(barrier); // the leaves are done
+    tri_sync<WARPS>(); // the leaves are done
 }
 
 // One of the two products of every merge at this width, in place of A21: A21 X11, or -X22 Y.
-template <typename L, int TYPE, int WARPS, int WIDTH, bool SECOND, bool REPORT>
-__device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &seen)
+template <typename HOW, int WIDTH, bool SECOND>
+__device__ __forceinline__ void tri_merge_half(float *m, tri_seen &seen)
 {
+    using L = typename HOW::L;
+    constexpr int TYPE = HOW::TYPE, WARPS = HOW::WARPS;
     constexpr int SIDE = WIDTH / 16;
     constexpr int TILES = L::CHUNK / WIDTH / 2 * SIDE * SIDE, ROUNDS = (TILES + WARPS - 1) / WARPS;
     constexpr int ld = tri_ld(L::CHUNK);
@@ -287,7 +289,7 @@ __device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &
                                seen);
         }
     }
-    tri_sync<WARPS>(barrier); // A21, or Y, is read
+    tri_sync<WARPS>(); // A21, or Y, is read
 #pragma unroll
     for (int n = 0; n < ROUNDS; n++) {
         if (TILES % WARPS && n * WARPS + tri_warp<WARPS>() >= TILES)
@@ -297,45 +299,38 @@ __device__ __forceinline__ void tri_merge_half(float *m, int barrier, tri_seen &
         for (int e = 0; e < TILE_VALUES; e++) {
             const float x = SECOND ? -sum[n].v[e] : sum[n].v[e];
             to[tile_row(e) * ld + tile_col(e)] = x;
-            if (REPORT)
+            if (HOW::REPORT)
                 tri_see(x, seen);
         }
     }
-    tri_sync<WARPS>(barrier); // and replaced
+    tri_sync<WARPS>(); // and replaced
 }
 
-template <typename L, int TYPE, int WARPS, int WIDTH, bool REPORT>
-__device__ __forceinline__ void tri_merge(float *m, int barrier, tri_seen &seen)
+template <typename HOW, int WIDTH>
+__device__ __forceinline__ void tri_merge(float *m, tri_seen &seen)
 {
-    if constexpr (WIDTH < L::CHUNK) {
-        tri_merge_half<L, TYPE, WARPS, WIDTH, false, REPORT>(m, barrier, seen);
-        tri_merge_half<L, TYPE, WARPS, WIDTH, true, REPORT>(m, barrier, seen);
-        tri_merge<L, TYPE, WARPS, 2 * WIDTH, REPORT>(m, barrier, seen);
+    if constexpr (WIDTH < HOW::L::CHUNK) {
+        tri_merge_half<HOW, WIDTH, false>(m, seen);
+        tri_merge_half<HOW, WIDTH, true>(m, seen);
+        tri_merge<HOW, 2 * WIDTH>(m, seen);
     }
 }
 
-// m, laid out as L says: A on entry (read below the diagonal only), T on return; a layout with an upper
-// half gets zeros there. Called by WARPS warps that share `barrier`; A is visible to all of them, and so
-// is T on return.
+// m, laid out as L says: A on entry (read below the diagonal only), T on return. Called by WARPS warps, all
+// of the block; A is visible to all of them, and so is T on return.
 template <typename L, int TYPE, int WARPS, bool REPORT>
-__device__ __forceinline__ void tri_invert_default(float *m, int barrier, tri_seen &seen)
+__device__ __forceinline__ void tri_invert_default(float *m, tri_seen &seen)
 {
+    using how = tri_how<L, TYPE, WARPS, REPORT>;
     if constexpr (TYPE == INVERSE_FP32) {
-        tri_leaves_fp32<L, WARPS, REPORT>(m, barrier, seen);
+        tri_leaves_fp32<how>(m, seen);
     } else {
 #pragma unroll 2
         for (int leaf = tri_warp<WARPS>(); leaf < L::CHUNK / 16; leaf += WARPS)
             tri_leaf<TYPE, REPORT>(m + L::row_block(leaf) + 16 * leaf, tri_ld(L::CHUNK), seen);
-        tri_sync<WARPS>(barrier); // the leaves are done
+        tri_sync<WARPS>(); // the leaves are done
     }
-    tri_merge<L, TYPE, WARPS, 16, REPORT>(m, barrier, seen);
-    if constexpr (L::UPPER) {
-        constexpr int C = L::CHUNK, ld = tri_ld(C);
-        for (int k = tri_warp<WARPS>() * 32 + tri_lane(); k < C * C / 4; k += WARPS * 32)
-            if (k % (C / 4) / 4 > k / (C / 4) / 16)
-                *(float4 *)(m + k / (C / 4) * ld + k % (C / 4) * 4) = float4{};
-        tri_sync<WARPS>(barrier); // the upper half is zero
-    }
+    tri_merge<how, 16>(m, seen);
 }
 
 #endif

@@ -56,9 +56,9 @@ template <int TYPE> __device__ __forceinline__ float tri_round(float x)
 }
 
 // The sums of columns 8 h .. 8 h + 7: what one instruction makes.
-__device__ __forceinline__ float (&tri_half(float *sums, int h))[4]
+template <typename T> __device__ __forceinline__ T (&tri_half(T *sums, int h))[4]
 {
-    return *(float(*)[4])(sums + 4 * h);
+    return *(T(*)[4])(sums + 4 * h);
 }
 
 // Two numbers as operands of a 16-bit type.
@@ -176,10 +176,9 @@ __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, in
             const float *p = b + 4 * t * ldb + g + 8 * h;
             const float column[4] = {p[0], p[ldb], p[2 * ldb], p[3 * ldb]};
             tri_split(column, high, low, seen.lost);
-            const uint32_t right[2] = {low, high};
-            mma_m16n8k16_s8(sum.high + 4 * h, left, high);
-            mma_int8(sum.middle + 4 * h, left, right);
-            mma_m16n8k16_s8(sum.low + 4 * h, left + 2, low);
+            mma_m16n8k16_s8(tri_half(sum.high, h), left, high);
+            mma_m16n8k32_s8(tri_half(sum.middle, h), left, low, high);
+            mma_m16n8k16_s8(tri_half(sum.low, h), left + 2, low);
         }
     } else {
         uint32_t left[4];

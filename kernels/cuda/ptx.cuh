@@ -592,4 +592,25 @@ static __device__ __forceinline__ void cp_async_bulk_prefetch_tensor_2d(const vo
 #endif
 }
 
+// Four 8 x 8 matrices of 16-bit values to shared memory, each transposed; lane l gives row l % 8 of
+// matrix l / 8.
+static __device__ __forceinline__ void stmatrix_x4_trans(uint32_t address, const uint32_t (&r)[4])
+{
+#if PTX_SM90
+    asm volatile(
+        "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+        "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+        : "memory");
+#else
+    __trap();
+#endif
+}
+
+static __device__ __forceinline__ void prefetch_tensormap(const void *map)
+{
+#if PTX_SM90
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+#endif
+}
+
 #endif

@@ -7,8 +7,11 @@
 
 #include <cmath>
 
+template <int C> constexpr int DEFAULT_WARPS = C <= 64 ? 1 : 4;
+
 // Matrices of one SM at a time, as shared memory allows; registers are cut to fit.
 template <int C> constexpr int DEFAULT_BLOCKS = C == 64 ? 16 : C == 128 ? 5 : 1;
+
 // a's tiles up to the diagonal, 16 bytes a thread; zeros where nothing of them is below the diagonal. What
 // depends on the thread is computed once, all else is constant.
 template <typename L, int THREADS>
@@ -64,11 +67,21 @@ __global__ void __launch_bounds__(32 * DEFAULT_WARPS<C>, REPORT ? 1 : DEFAULT_BL
     const size_t first = (size_t)blockIdx.x * C * C;
     tri_seen seen = {};
     load_folded<L, THREADS>(m, p.a + first);
-    tri_sync<WARPS>(0); // A is there
-    tri_invert_default<L, TYPE, WARPS, REPORT>(m, 0, seen);
+    tri_sync<WARPS>(); // A is there
+    tri_invert_default<L, TYPE, WARPS, REPORT>(m, seen);
     const bool finite = store_folded<L, THREADS>(p.t + first, m);
     if (REPORT)
         tri_raise_report(p.report, seen, finite);
+}
+
+// |I - (I + A) T| of entry (i, j), j < i, in float32; a is read below its diagonal.
+__device__ __forceinline__ float tri_residual(const float *a, int lda, const float *t, int ldt,
+                                              int i, int j)
+{
+    float sum = t[i * ldt + j];
+    for (int k = j; k < i; k++)
+        sum += a[i * lda + k] * t[k * ldt + j];
+    return fabsf(sum);
 }
 
 // |I - (I + A) T| of finished matrices, a block each: a thread has a column of T.

@@ -1,60 +1,8 @@
-// tri_inverse.cuh - T = (I + A)^-1 of one matrix in shared memory, as tri_inverse and delta_rule share it.
-//
-// For the delta rule, in a block of WARPS warps (or WARPS warps of a larger one, on a named barrier):
-//
-//     __shared__ float m[C * tri_ld(C)];                 // rows tri_ld(C) = C + 4 floats apart
-//     ... write A[i][j], j < i, to m[i * tri_ld(C) + j] (what lies on and above the diagonal is not read)
-//     tri_seen seen = {};
-//     tri_invert_block<C, WARPS>(m, scratch, v, 0, seen); // now m is T: unit diagonal, zero above
-//
-// scratch is NULL for the default setting (tri_is_default(v): neumann:16,3,8 of any type but int8), else
-// shared memory of tri_scratch_bytes(v, C), 16-aligned. m and scratch are 16-aligned. All threads of the
-// WARPS warps call it; it begins by waiting for their writes of A and ends with T visible to them.
-// A kernel that knows its method and type calls tri_invert_default or tri_invert_any itself and spares
-// the instances of the others.
+// tri_inverse.cuh - what the kernels of tri_inverse share: arguments, launch, report.
 #ifndef TRI_INVERSE_CUH
 #define TRI_INVERSE_CUH
 
 #include "inverse_default.cuh"
-
-// Shared memory beside the matrix.
-static inline size_t tri_scratch_bytes(const struct inverse &v, int chunk)
-{
-    return tri_is_default(v) ? 0 : (size_t)tri_any_floats(chunk) * sizeof(float);
-}
-
-template <int C, int TYPE, int WARPS>
-__device__ __forceinline__ void tri_invert_typed(float *m, float *scratch, const struct inverse &v,
-                                                 int barrier, tri_seen &seen)
-{
-    if constexpr (TYPE != INVERSE_INT8) {
-        if (tri_is_default(v)) {
-            tri_sync<WARPS>(barrier); // A is there
-            tri_invert_default<tri_square<C>, TYPE, WARPS, true>(m, barrier, seen);
-            return;
-        }
-    }
-    tri_invert_any<C, TYPE, WARPS>(m, scratch, v, barrier, seen);
-}
-
-template <int C, int WARPS>
-__device__ void tri_invert_block(float *m, void *scratch, const struct inverse &v, int barrier,
-                                 tri_seen &seen)
-{
-    float *work = (float *)scratch;
-    switch (v.type) {
-    case INVERSE_FP32:
-        return tri_invert_typed<C, INVERSE_FP32, WARPS>(m, work, v, barrier, seen);
-    case INVERSE_TF32:
-        return tri_invert_typed<C, INVERSE_TF32, WARPS>(m, work, v, barrier, seen);
-    case INVERSE_FP16:
-        return tri_invert_typed<C, INVERSE_FP16, WARPS>(m, work, v, barrier, seen);
-    case INVERSE_BF16:
-        return tri_invert_typed<C, INVERSE_BF16, WARPS>(m, work, v, barrier, seen);
-    case INVERSE_INT8:
-        return tri_invert_typed<C, INVERSE_INT8, WARPS>(m, work, v, barrier, seen);
-    }
-}
 
 // Raises a maximum of a report.
 __device__ __forceinline__ void tri_raise(float *to, float x)
@@ -73,16 +21,6 @@ __device__ __forceinline__ void tri_raise_report(struct inverse_report *report,
         atomicAdd(&report->nonfinite, 1u);
 }
 
-// |I - (I + A) T| of entry (i, j), j < i, in float32; a is read below its diagonal.
-__device__ __forceinline__ float tri_residual(const float *a, int lda, const float *t, int ldt,
-                                              int i, int j)
-{
-    float sum = t[i * ldt + j];
-    for (int k = j; k < i; k++)
-        sum += a[i * lda + k] * t[k * ldt + j];
-    return fabsf(sum);
-}
-
 // The kernels of tri_inverse, a block a matrix.
 struct tri_kernel_args {
     float *t;
@@ -90,8 +28,6 @@ struct tri_kernel_args {
     struct inverse v;
     struct inverse_report *report;
 };
-
-template <int C> constexpr int DEFAULT_WARPS = C <= 64 ? 1 : 4;
 
 // Launches with as much shared memory as the kernel asks for.
 template <typename K>

@@ -15,7 +15,7 @@ __global__ void __launch_bounds__(32 * ANY_WARPS<C>, 1) any_kernel(struct tri_ke
     for (int k = threadIdx.x; k < C * QUADS; k += THREADS)
         if (k % QUADS * 4 < k / QUADS)
             *(float4 *)(m + k / QUADS * ld + k % QUADS * 4) = ((const float4 *)(p.a + first))[k];
-    tri_invert_any<C, TYPE, WARPS>(m, m + C * ld, p.v, 0, seen);
+    tri_invert_any<C, TYPE, WARPS>(m, m + C * ld, p.v, seen);
     bool finite = true;
     for (int k = threadIdx.x; k < C * QUADS; k += THREADS) {
         const float4 x = *(const float4 *)(m + k / QUADS * ld + k % QUADS * 4);

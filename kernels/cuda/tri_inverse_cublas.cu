@@ -217,10 +217,11 @@ struct rows {
     int first, n, depth;
 };
 
-// A product of whole blocks in int8 takes its right operand transposed: the library has no other form.
+// A product of blocks wider than a leaf in int8 takes its right operand transposed: the library has it in
+// no other form.
 static bool is_mirrored(const struct library *lib, const struct rows *r)
 {
-    return lib->v.type == INVERSE_INT8 && r->n == lib->width;
+    return lib->v.type == INVERSE_INT8 && r->n == lib->width && lib->width > TRI_LEAF;
 }
 
 static void to_operand(struct library *lib, char *to, const float *from, int first, int n_rows,
