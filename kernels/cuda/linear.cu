@@ -106,6 +106,17 @@ static bool streams(const struct linear_args *a, int i)
            pack_aligned(w->data) && pack_aligned(a->x) && w->cols <= FEW_COLS_MAX;
 }
 
+// How k is cut: by its length alone.
+static void set_order(struct rows_args *a)
+{
+    for (int int8 = 0; int8 < 2; int8++) {
+        const int blocks = row_blocks(a->k, int8), lines = (blocks + 1) / 2;
+        int runs = (blocks + RUN_BLOCKS - 1) / RUN_BLOCKS;
+        runs = runs > RUNS_MIN ? runs : RUNS_MIN;
+        a->order[int8] = {blocks, runs, (lines + runs - 1) / runs * 2};
+    }
+}
+
 // Rows t0 .. of the streaming matrices, those of one type or of both.
 static struct rows_args rows_of(struct dev *dev, const struct linear_args *a, bool int8s,
                                 bool bf16s)
@@ -121,6 +132,7 @@ static struct rows_args rows_of(struct dev *dev, const struct linear_args *a, bo
             (const char *)a->w[i].data, a->w[i].scale, a->y[i], a->w[i].rows, r.tiles, int8};
         r.tiles += (a->w[i].rows + TILE - 1) / TILE;
     }
+    set_order(&r);
     return r;
 }
 

@@ -9,28 +9,26 @@
 #include "linear_rows.cuh"
 #include "quantize.cuh"
 
-#ifndef FEW_DEPTH
-#define FEW_DEPTH 3
-#define FEW_PER_SM 2
-#endif
-constexpr int STREAMS = 8, THREADS = 32 * (STREAMS + 1), PER_SM = FEW_PER_SM;
-constexpr int STAGE = 2, DEPTH = FEW_DEPTH;       // pairs of a stage, stages of a warp's ring
-constexpr int BUFFERS = 4;                        // tiles' sums
-constexpr int ROWS_MOST = 16, X_BYTES = 40 << 10; // rows of x; of rounded x
-constexpr int FULL = 1, EMPTY = FULL + BUFFERS;   // named barriers
+constexpr int STREAMS = 8, THREADS = 32 * (STREAMS + 1), PER_SM = 2;
+constexpr int STAGE = 2, DEPTH = 5;         // pairs of a stage, stages of a warp's ring
+constexpr int BUFFERS = 4;                  // tiles' sums
+constexpr int ROWS_MOST = 4, ROWS_INT8 = 2; // rows of x; int8 costs more to round in every block
+constexpr int X_BYTES = 40 << 10;           // of rounded x
+constexpr int FULL = 1, EMPTY = FULL + BUFFERS; // named barriers
 
 // Where things are in shared memory.
 struct few_layout {
     int sums, sums_each, x_bf16, x_int8, stride_bf16, stride_int8, bytes;
 };
 
-static few_layout layout_of(int t, int k, bool bf16s, bool int8s)
+static few_layout layout_of(const struct rows_args *a, bool bf16s, bool int8s)
 {
+    const int t = a->t;
     few_layout l = {};
-    l.stride_bf16 = x_stride(row_blocks(k, false));
-    l.stride_int8 = x_stride(row_blocks(k, true));
+    l.stride_bf16 = x_stride(a->order[0].blocks);
+    l.stride_int8 = x_stride(a->order[1].blocks);
     l.sums = STREAMS * DEPTH * STAGE * PAIR * (int)sizeof(uint4);
-    l.sums_each = run_count(row_blocks(k, !bf16s)) * t * TILE * (int)sizeof(float);
+    l.sums_each = a->order[!bf16s].runs * t * TILE * (int)sizeof(float);
     l.x_bf16 = l.sums + BUFFERS * l.sums_each;
     l.x_int8 = l.x_bf16 + (bf16s ? t * l.stride_bf16 : 0);
     l.bytes = l.x_int8 + (int8s ? t * l.stride_int8 : 0);
@@ -92,23 +90,11 @@ static __device__ void stage_int8(char *to, int stride, float *scales, float (*p
     }
 }
 
-// A warp's share of a tile's runs.
-struct share {
-    int blocks, runs, first, last; // runs first .. last - 1
-
-    __device__ share(const struct rows_args &a, int tile)
-    {
-        const int warp = threadIdx.x / 32;
-        blocks = row_blocks(a.k, matrix_of(a, tile).int8);
-        runs = run_count(blocks);
-        first = runs * warp / STREAMS;
-        last = runs * (warp + 1) / STREAMS;
-    }
-    __device__ int begin(int run) const
-    {
-        return run_begin(blocks, runs, run);
-    }
-};
+// The warp's share of a tile's runs.
+__device__ __forceinline__ int first_run(const struct rows_order &o, int warp)
+{
+    return o.runs * warp / STREAMS;
+}
 
 // The warp's stream: tiles blockIdx.x, + gridDim.x, .., of each its share, run by run.
 struct few_stream {
@@ -121,15 +107,16 @@ struct few_stream {
     // Goes to the first run that has blocks, from `run` of `tile` on.
     __device__ void find(const struct rows_args &a, bool fresh)
     {
+        const int warp = threadIdx.x / 32;
         for (; tile < a.tiles; tile += gridDim.x, fresh = true) {
-            const share s(a, tile);
+            const struct rows_order &o = a.order[matrix_of(a, tile).int8];
             if (fresh) {
                 source.aim(a, tile);
-                run = s.first;
+                run = first_run(o, warp);
             }
-            for (; run < s.last; run++) {
-                block = s.begin(run);
-                end = s.begin(run + 1);
+            for (; run < first_run(o, warp + 1); run++) {
+                block = run_begin(o, run);
+                end = run_begin(o, run + 1);
                 if (block < end)
                     return;
             }
@@ -154,7 +141,7 @@ struct few_stream {
     }
 };
 
-// One run from the stream against x: the sums of rows g and g + 8, into `to` [t, TILE].
+// One run from the stream against x: the sums of row g, into `to` [t, TILE].
 template <typename sum_t>
 static __device__ __forceinline__ void stream_run(struct few_stream &s, const char *x, int stride,
                                                   const struct rows_args &a, int block, int end,
@@ -170,12 +157,10 @@ static __device__ __forceinline__ void stream_run(struct few_stream &s, const ch
 #pragma unroll
         for (int i = 0; i < 2 * STAGE; i++)
             if (block + i < end) {
-                uint4 low = {}, high = {};
+                uint4 low = {};
                 if (g < a.t)
                     low = *(const uint4 *)(x + (block + i) * BLOCK);
-                if (g + 8 < a.t)
-                    high = *(const uint4 *)(x + 8 * stride + (block + i) * BLOCK);
-                block_product(sum, low, high, pair_read(pairs + i / 2 * PAIR, i % 2));
+                block_product(sum, low, uint4{}, pair_read(pairs + i / 2 * PAIR, i % 2));
             }
         __syncwarp(); // all lanes have read it: it is the one ordered next
         s.order(a);
@@ -185,10 +170,6 @@ static __device__ __forceinline__ void stream_run(struct few_stream &s, const ch
         to[0] = sum[0];
         to[1] = sum[1];
     }
-    if (g + 8 < a.t) {
-        to[8 * TILE] = sum[2];
-        to[8 * TILE + 1] = sum[3];
-    }
 }
 
 // The runs' sums of a tile in their order, a value a lane.
@@ -197,7 +178,7 @@ static __device__ __forceinline__ void fold(const sum_t *sums, const struct rows
                                             const float *x_scale)
 {
     const struct rows_matrix &m = matrix_of(a, tile);
-    const int runs = run_count(row_blocks(a.k, m.int8));
+    const int runs = a.order[m.int8].runs;
     for (int i = threadIdx.x % 32; i < a.t * TILE; i += 32) {
         const int t = i / TILE, row = (tile - m.tile0) * TILE + i % TILE;
         sum_t sum = sums[i];
@@ -228,14 +209,16 @@ static __device__ void fold_all(const char *sums, const struct rows_args &a, con
 static __device__ void stream_all(struct few_stream &s, char *shared, const struct rows_args &a,
                                   const few_layout &l)
 {
+    const int warp = threadIdx.x / 32;
     for (int tile = blockIdx.x, n = 0; tile < a.tiles; tile += gridDim.x, n++) {
-        const share mine(a, tile);
+        const bool int8 = matrix_of(a, tile).int8;
+        const struct rows_order &o = a.order[int8];
         char *to = shared + l.sums + n % BUFFERS * l.sums_each;
         if (n >= BUFFERS)
             bar_sync(EMPTY + n % BUFFERS, THREADS); // the sums of BUFFERS tiles ago have been read
-        for (int run = mine.first; run < mine.last; run++) {
-            const int at = run * a.t * TILE, block = mine.begin(run), end = mine.begin(run + 1);
-            if (matrix_of(a, tile).int8)
+        for (int run = first_run(o, warp); run < first_run(o, warp + 1); run++) {
+            const int at = run * a.t * TILE, block = run_begin(o, run), end = run_begin(o, run + 1);
+            if (int8)
                 stream_run(s, shared + l.x_int8, l.stride_int8, a, block, end, (int *)to + at);
             else
                 stream_run(s, shared + l.x_bf16, l.stride_bf16, a, block, end, (float *)to + at);
@@ -281,8 +264,8 @@ int few_rows_max(const struct linear_args *a)
             bytes += x_stride(row_blocks(a->w[i].cols, int8));
         seen[int8] = true;
     }
-    const int rows = X_BYTES / bytes;
-    return rows < 1 ? 1 : rows > ROWS_MOST ? ROWS_MOST : rows;
+    const int rows = X_BYTES / bytes, most = seen[1] ? ROWS_INT8 : ROWS_MOST;
+    return rows < 1 ? 1 : rows > most ? most : rows;
 }
 
 void linear_few(struct dev *dev, const struct rows_args *a)
@@ -290,7 +273,7 @@ void linear_few(struct dev *dev, const struct rows_args *a)
     bool bf16s = false, int8s = false;
     for (int i = 0; i < a->n; i++)
         (a->m[i].int8 ? int8s : bf16s) = true;
-    const struct few_layout l = layout_of(a->t, a->k, bf16s, int8s);
+    const struct few_layout l = layout_of(a, bf16s, int8s);
     const int most = PER_SM * cuda_of(dev)->n_sm;
     const struct cuda_shape shape = {(unsigned)(a->tiles < most ? a->tiles : most), THREADS,
                                      (size_t)l.bytes};

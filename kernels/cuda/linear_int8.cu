@@ -17,6 +17,7 @@ namespace
 constexpr int ROWS = 128, COLS = 256,
               DEEP = 128;            // a block's tile: rows of x, rows of W, values of k
 constexpr int STAGES = 4, GROUP = 8; // GROUP: pairs of row tiles that go together
+constexpr int K_MOST = 8192;
 constexpr int CONSUMERS = 2, THREADS = 128 * (CONSUMERS + 1);
 constexpr int X_BYTES = ROWS * DEEP, W_BYTES = COLS * DEEP, STAGE_BYTES = X_BYTES + W_BYTES;
 constexpr int SHARED = STAGES * STAGE_BYTES + 1024; // 1024: for the alignment
@@ -55,14 +56,6 @@ __device__ void produce(const CUtensorMap *x_map, const CUtensorMap *w_map, char
         for (int k = 0; k < a.k; k += DEEP) {
             const uint32_t full = shared_address(&r->full[stage]);
             const uint32_t to = shared_address(shared + stage * STAGE_BYTES);
-#if INT8_PREFETCH
-            if (k + INT8_PREFETCH * DEEP < a.k) {
-                cp_async_bulk_prefetch_tensor_2d(x_map, k + INT8_PREFETCH * DEEP,
-                                                 at.row + rank * ROWS);
-                cp_async_bulk_prefetch_tensor_2d(w_map, k + INT8_PREFETCH * DEEP,
-                                                 at.col + rank * (COLS / 2));
-            }
-#endif
             mbarrier_wait(shared_address(&r->empty[stage]), parity); // both blocks have let it go
             mbarrier_arrive_expect_tx(full, STAGE_BYTES);
             cp_async_bulk_tensor_2d(to, x_map, k, at.row + rank * ROWS, full);
@@ -228,8 +221,8 @@ bool linear_int8(struct dev *dev, const struct product *p)
     const struct cuda *cuda = cuda_of(dev);
     const int tiles =
         (int)(blocks_for((size_t)p->t, 2 * ROWS) * blocks_for((size_t)p->w->rows, COLS));
-    // With few tiles most of the card would wait; the library cuts k then.
-    if (cuda->arch != 90 || tiles < cuda->n_sm / 2 * 3 / 4)
+    // With few tiles most of the card would wait; the library cuts k then. Long rows it does faster.
+    if (cuda->arch != 90 || tiles < cuda->n_sm / 2 * 3 / 4 || p->w->cols > K_MOST)
         return false;
     CUtensorMap x_map, w_map;
     if (!make_map(&x_map, p->x, p->t, p->w->cols, ROWS) ||

@@ -33,13 +33,19 @@ struct rows_matrix {
     bool int8;
 };
 
+// How k is cut for a type of weights: run r is blocks r * length .. of `blocks`.
+struct rows_order {
+    int blocks, runs, length; // length is even: runs are whole lines of two blocks
+};
+
 struct rows_args {
     struct rows_matrix m[LINEAR_MAX];
     int n, tiles;         // matrices, tiles of all
     const void *x;        // [t, k]; few: activations, wide: rounded
     const float *x_scale; // [t], wide with int8 only
     int t, k;
-    bool y_float; // else bf16
+    bool y_float;               // else bf16
+    struct rows_order order[2]; // of bf16, of int8
 };
 
 // linear_few.cu: rows of x that fit in every block's shared memory; rounds them itself. At most
@@ -67,16 +73,9 @@ __host__ __device__ inline int x_stride(int blocks)
     return (blocks | 1) * BLOCK;
 }
 
-__host__ __device__ inline int run_count(int blocks)
+__device__ __forceinline__ int run_begin(const struct rows_order &o, int run)
 {
-    const int runs = (blocks + RUN_BLOCKS - 1) / RUN_BLOCKS;
-    return runs > RUNS_MIN ? runs : RUNS_MIN;
-}
-
-// The first block of a run: runs are whole lines of two blocks.
-__device__ __forceinline__ int run_begin(int blocks, int runs, int run)
-{
-    return run == runs ? blocks : (blocks + 1) / 2 * run / runs * 2;
+    return min(run * o.length, o.blocks);
 }
 
 __device__ __forceinline__ const struct rows_matrix &matrix_of(const struct rows_args &a, int tile)

@@ -132,13 +132,13 @@ static __global__ void __launch_bounds__(THREADS, PER_SM)
     extern __shared__ __align__(16) char shared[];
     const int lane = threadIdx.x % 32, run = blockIdx.x % w.runs;
     const int warp = blockIdx.x / w.runs * WARPS + threadIdx.x / 32, warps = w.groups * WARPS;
-    const int blocks = row_blocks(a.k, INT8), size = row_bytes(a.k, INT8);
+    const int size = row_bytes(a.k, INT8);
     struct wide_stream<COLS, DEPTH> s = {
     };
     s.ring = (uint4 *)shared + threadIdx.x / 32 * DEPTH * COLS * PAIR;
     s.policy = createpolicy_evict_first();
-    s.block0 = run_begin(blocks, w.runs, run);
-    s.end = run_begin(blocks, w.runs, run + 1);
+    s.block0 = run_begin(a.order[INT8], run);
+    s.end = run_begin(a.order[INT8], run + 1);
     s.tile = w.begin + (int)((long)(w.end - w.begin) * warp / warps);
     s.tile_end = w.begin + (int)((long)(w.end - w.begin) * (warp + 1) / warps);
     const int stride = x_stride(s.end - s.block0), block0 = s.block0, end = s.end;
@@ -201,8 +201,7 @@ static __global__ void __launch_bounds__(256) wide_fold(const __grid_constant__ 
 template <typename sum_t, int ROWS16, int COLS>
 static void launch(struct dev *dev, const struct rows_args *a, struct wide_args w)
 {
-    const int blocks = row_blocks(a->k, std::is_same_v<sum_t, int>);
-    const int run = ((blocks + 1) / 2 + w.runs - 1) / w.runs * 2; // blocks of the longest
+    const int run = a->order[std::is_same_v<sum_t, int>].length;
     const int bytes = WARPS * depth_of(ROWS16, COLS) * COLS * PAIR * (int)sizeof(uint4) +
                       16 * ROWS16 * x_stride(run);
     const auto kernel = wide<sum_t, ROWS16, COLS>;
@@ -232,7 +231,7 @@ static void choose(struct dev *dev, const struct rows_args *a, const struct wide
 void linear_wide(struct dev *dev, const struct rows_args *a)
 {
     struct wide_args w = {};
-    w.runs = run_count(row_blocks(a->k, a->m[0].int8));
+    w.runs = a->order[a->m[0].int8].runs;
     const size_t tile = (size_t)w.runs * (size_t)a->t * TILE * sizeof(float);
     const int most = (int)(SUMS / tile); // tiles of a launch
     const int each = a->tiles < most ? a->tiles : most;
