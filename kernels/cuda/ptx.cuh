@@ -540,20 +540,6 @@ static __device__ __forceinline__ void wgmma_m64n256k32_s8(int (&d)[128], uint64
 #endif
 }
 
-__device__ __forceinline__ void cluster_wait()
-{
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-// sum[16 x 8] += a[16 x 32] b[32 x 8], int8 to int32.
-__device__ __forceinline__ void mma_int8(int sum[4], const unsigned a[4], const unsigned b[2])
-{
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
 // float32 to the nearest tf32, ties away from zero.
 static __device__ __forceinline__ uint32_t cvt_rna_tf32(float x)
 {
@@ -579,38 +565,6 @@ static __device__ __forceinline__ void mma_m16n8k16_s8(int *d, const uint32_t *a
                  "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
                  : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(b));
-}
-
-// The same box to L2 only.
-static __device__ __forceinline__ void cp_async_bulk_prefetch_tensor_2d(const void *map, int x,
-                                                                        int y)
-{
-#if PTX_SM90
-    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(map), "r"(x),
-                 "r"(y)
-                 : "memory");
-#endif
-}
-
-// Four 8 x 8 matrices of 16-bit values to shared memory, each transposed; lane l gives row l % 8 of
-// matrix l / 8.
-static __device__ __forceinline__ void stmatrix_x4_trans(uint32_t address, const uint32_t (&r)[4])
-{
-#if PTX_SM90
-    asm volatile(
-        "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
-        "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
-        : "memory");
-#else
-    __trap();
-#endif
-}
-
-static __device__ __forceinline__ void prefetch_tensormap(const void *map)
-{
-#if PTX_SM90
-    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-#endif
 }
 
 #endif
