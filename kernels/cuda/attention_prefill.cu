@@ -15,6 +15,7 @@
 //    8/2     8192        455      605   1.31        545      1154
 //    8/2    32768       5857      751   1.05       6121     13928
 // 2048 more tokens after 30720: 1424 us, 748 TFLOP/s. A block costs about 15 us besides its pages.
+// Three calls within the hour differed by up to 10 % (the chip's power limit; the short ones, launches).
 //
 // A block takes 128 (token, query head) rows of one KV head, so that K and V are read once for the heads
 // that share them, and walks over the pages from position 0. One warp copies pages into a ring in shared
