@@ -87,6 +87,9 @@ struct linear_args {
     int n;                       // matrices, 1 .. LINEAR_MAX
     int t, t_gemm;
     bool wide; // y is float32 whatever act is (logits)
+    // NULL, or act [t, cols]: what is multiplied is SiLU(gate) * x, as silu_mul makes it, rounding
+    // included. x is scratch then: some rows of it, or all, are left holding that.
+    const void *gate;
 };
 
 // Splits q_proj's output, norms q and k per head ((1 + w), eps), rotates the first `rot` of head_dim

@@ -9,6 +9,7 @@
 // only. INT8 sums are exact, so there both paths give equal bits.
 #include "linear.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #include "half.h"
@@ -272,6 +273,12 @@ static void multiply(struct dev *dev, const struct product *p)
 void cpu_linear(struct dev *dev, const struct linear_args *a)
 {
     struct product p = {.t = a->t, .t_gemm = a->t_gemm};
+    if (a->gate)
+        cpu_silu_mul(dev, &(struct silu_mul_args){.y = (void *)(uintptr_t)a->x,
+                                                  .gate = a->gate,
+                                                  .up = a->x,
+                                                  .t = a->t,
+                                                  .n = a->w[0].cols});
     for (int i = 0; i < a->n; i++) {
         p.y = a->y[i];
         p.w = &a->w[i];

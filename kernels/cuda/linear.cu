@@ -24,12 +24,56 @@ static __global__ void convert(to_t *y, const from_t *x, size_t n)
         y[i] = from_float<to_t>(to_float(x[i]));
 }
 
+// x = SiLU(gate) * x of rows t0 .. t - 1, in place.
+static void apply_gate(struct dev *dev, const struct linear_args *a, int t0, int t)
+{
+    const size_t at = (size_t)t0 * (size_t)a->w[0].cols * dtype_bytes(cuda_of(dev)->act);
+    const struct silu_mul_args args = {.y = (char *)a->x + at,
+                                       .gate = (const char *)a->gate + at,
+                                       .up = (const char *)a->x + at,
+                                       .t = t - t0,
+                                       .n = a->w[0].cols};
+    if (t > t0)
+        cuda_silu_mul(dev, &args);
+}
+
 static bool has_type(const struct linear_args *a, enum dtype type)
 {
     for (int i = 0; i < a->n; i++)
         if (a->w[i].type == type)
             return true;
     return false;
+}
+
+// May the gate of the matrix path's rows wait for their rounding? When nothing but int8 reads them.
+static bool gates_while_rounding(struct dev *dev, const struct linear_args *a)
+{
+    return a->gate && cuda_of(dev)->act == DTYPE_BF16 && !has_type(a, DTYPE_BF16) &&
+           !has_type(a, DTYPE_F32);
+}
+
+// Rows of x to int8; those of the matrix path gated on the way where that can be.
+static void round_int8(struct dev *dev, const struct linear_args *a, int8_t *q, float *scale)
+{
+    const size_t cols = (size_t)a->w[0].cols, act_bytes = dtype_bytes(cuda_of(dev)->act);
+    struct quantize_args args = {.q = q,
+                                 .scale = scale,
+                                 .x = a->x,
+                                 .type = cuda_of(dev)->act,
+                                 .rows = a->t,
+                                 .cols = a->w[0].cols};
+    if (gates_while_rounding(dev, a)) {
+        args.rows = a->t_gemm;
+        if (!quantize_gated_rows(dev, &args, a->gate)) {
+            apply_gate(dev, a, 0, a->t_gemm);
+            quantize_rows(dev, &args);
+        }
+        args.q += (size_t)a->t_gemm * cols;
+        args.scale += a->t_gemm;
+        args.x = (const char *)a->x + (size_t)a->t_gemm * cols * act_bytes;
+        args.rows = a->t - a->t_gemm;
+    }
+    quantize_rows(dev, &args);
 }
 
 // False: no memory, kept for sync.
@@ -53,15 +97,8 @@ static bool round_x(struct dev *dev, const struct linear_args *a, struct rounded
     x->scale = (float *)(p + q_bytes);
     x->bf16s = convert_bf16 ? (bf16 *)(p + q_bytes + s_bytes) : (const bf16 *)a->x;
     x->floats = convert_float ? (float *)(p + q_bytes + s_bytes) : (const float *)a->x;
-    if (int8) {
-        const struct quantize_args args = {.q = (int8_t *)p,
-                                           .scale = (float *)(p + q_bytes),
-                                           .x = a->x,
-                                           .type = act,
-                                           .rows = a->t,
-                                           .cols = a->w[0].cols};
-        quantize_rows(dev, &args);
-    }
+    if (int8)
+        round_int8(dev, a, (int8_t *)p, (float *)(p + q_bytes));
     if (convert_bf16)
         cuda_launch(dev, "linear", {blocks_for(n, 256), 256}, convert<bf16, float>,
                     (bf16 *)x->bf16s, (const float *)a->x, n);
@@ -180,6 +217,8 @@ void cuda_linear(struct dev *dev, const struct linear_args *a)
     for (int i = 0; i < a->n; i++)
         plain |= !streams(a, i);
     struct rounded_x x = {};
+    if (a->gate && a->t > 0)
+        apply_gate(dev, a, gates_while_rounding(dev, a) ? a->t_gemm : 0, a->t);
     if (a->t < 1 || ((a->t_gemm > 0 || !few || plain) && !round_x(dev, a, &x)))
         return;
     if (a->t_gemm > 0)

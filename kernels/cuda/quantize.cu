@@ -50,6 +50,50 @@ static __global__ void __launch_bounds__(256)
         scales[blockIdx.x] = scale;
 }
 
+// The product stands in shared memory between the two readings: its exponentials are dear.
+static __global__ void __launch_bounds__(256, 6)
+    quantize_gated(int8_t *q, float *scales, const bf16 *gate, const bf16 *x, int n)
+{
+    extern __shared__ uint4 row[]; // n values of bf16
+    __shared__ float shared[32];
+    bf16 *product = (bf16 *)row;
+    const size_t at = (size_t)blockIdx.x * n;
+    griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
+    float most = 0;
+#pragma unroll 2
+    for (int i = PACK * threadIdx.x; i < n; i += PACK * blockDim.x) {
+        pack g = pack_load(gate + at + i);
+        const pack v = pack_load(x + at + i);
+#pragma unroll
+        for (int j = 0; j < PACK; j++) {
+            g.v[j] = to_float(from_float<bf16>(silu<bf16>(g.v[j]) * v.v[j]));
+            most = fmaxf(most, fabsf(g.v[j]));
+        }
+        pack_store(product + i, g);
+    }
+    const float scale = quantize_scale(block_largest(most, shared));
+    const quantizer to_int8(scale);
+    for (int i = PACK * threadIdx.x; i < n; i += PACK * blockDim.x)
+        *(uint2 *)(q + at + i) = to_int8.values(pack_load(product + i)); // this thread's own
+    if (threadIdx.x == 0)
+        scales[blockIdx.x] = scale;
+}
+
+bool quantize_gated_rows(struct dev *dev, const struct quantize_args *a, const void *gate)
+{
+    const size_t bytes = (size_t)a->cols * sizeof(bf16);
+    static constexpr size_t BYTES_MAX = 48 << 10; // without asking the driver for more
+    if (a->type != DTYPE_BF16 || a->cols % PACK != 0 || bytes > BYTES_MAX - 256 ||
+        !pack_aligned(a->x) || !pack_aligned(gate) || !pack_aligned(a->q))
+        return false;
+    if (a->rows > 0)
+        cuda_launch(dev, "quantize_gated",
+                    {(unsigned)a->rows, threads_for(a->cols / PACK, 256), bytes}, quantize_gated,
+                    a->q, a->scale, (const bf16 *)gate, (const bf16 *)a->x, a->cols);
+    return true;
+}
+
 template <typename type_t> static void run(struct dev *dev, const struct quantize_args *a)
 {
     const type_t *x = (const type_t *)a->x;

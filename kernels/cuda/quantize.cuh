@@ -7,6 +7,10 @@
 // quantize for activations: what follows in the stream may start early, as after any kernel.
 void quantize_rows(struct dev *dev, const struct quantize_args *a);
 
+// The same of SiLU(gate) * x rounded to bf16, the bytes of silu_mul and then quantize. a->type is BF16.
+// False: the rows do not fit packs or a block's shared memory, and nothing was done.
+bool quantize_gated_rows(struct dev *dev, const struct quantize_args *a, const void *gate);
+
 __device__ __forceinline__ float quantize_scale(float most)
 {
     return most > 0 ? most / 127.0f : 1.0f;

@@ -10,10 +10,11 @@ void layer_mlp(struct model *m, const struct layer *layer, const struct batch *b
                                                  .n = 2,
                                                  .t = b->t,
                                                  .t_gemm = b->t_prefill});
-    m->ops->silu_mul(m->dev, &(struct silu_mul_args){.y = s->mlp.gate,
-                                                     .gate = s->mlp.gate,
-                                                     .up = s->mlp.up,
-                                                     .t = b->t,
-                                                     .n = m->config.intermediate_size});
-    project(m, s->y, s->mlp.gate, &layer->mlp.down_proj, b);
+    m->ops->linear(m->dev, &(struct linear_args){.y = {s->y},
+                                                 .x = s->mlp.up,
+                                                 .gate = s->mlp.gate,
+                                                 .w = {layer->mlp.down_proj},
+                                                 .n = 1,
+                                                 .t = b->t,
+                                                 .t_gemm = b->t_prefill});
 }

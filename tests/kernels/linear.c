@@ -211,6 +211,50 @@ static bool part(struct check_case *c, int i)
     return row < s->t;
 }
 
+// A gate gives the bits of silu_mul and then the product without one, on both paths.
+static void check_gate(const struct ops *ops, struct dev *dev, enum dtype type)
+{
+    struct check_case c = {.ops = ops, .dev = dev, .random = 98};
+    enum { T = 70, T_GEMM = 33, ROWS = 96, COLS = 1024 };
+    const struct check_limit none = {0};
+    struct check_buf *gate = rows_act(&c, "gate", T * COLS, 2), *x[2], *y[2];
+    struct check_buf *w = check_input(&c, "w", type, ROWS * COLS);
+    struct check_buf *scale = check_input(&c, "scale", DTYPE_F32, ROWS);
+    for (int i = 0; i < 2; i++) {
+        x[i] = check_work(&c, "x", check_act(&c), T * COLS);
+        y[i] = check_output(&c, "y", check_act(&c), T * ROWS, none);
+    }
+    check_fill_normal(&c, x[0], 1);
+    memcpy(x[1]->host, x[0]->host, T * COLS * dtype_bytes(check_act(&c)));
+    check_fill_uniform(&c, w, -1, 1);
+    if (type == DTYPE_INT8)
+        check_fill_uniform(&c, w, -127, 127);
+    check_fill_uniform(&c, scale, 0.001, 0.002);
+    check_upload(&c);
+    struct linear_args a = {.y = {y[0]->dev},
+                            .x = x[0]->dev,
+                            .w = {{w->dev, scale->dev, type, ROWS, COLS}},
+                            .n = 1,
+                            .t = T,
+                            .t_gemm = T_GEMM,
+                            .gate = gate->dev};
+    ops->linear(dev, &a);
+    ops->silu_mul(dev, &(struct silu_mul_args){
+                           .y = x[1]->dev, .gate = gate->dev, .up = x[1]->dev, .t = T, .n = COLS});
+    a.y[0] = y[1]->dev;
+    a.x = x[1]->dev;
+    a.gate = NULL;
+    ops->linear(dev, &a);
+    char *got[2];
+    for (int i = 0; i < 2; i++)
+        got[i] = check_download(&c, y[i]);
+    check_true(!memcmp(got[0], got[1], T * ROWS * dtype_bytes(check_act(&c))),
+               "linear: a gate differs from silu_mul before it (%s)", dtype_name(type));
+    free(got[0]);
+    free(got[1]);
+    check_case_free(&c);
+}
+
 // INT8: the two paths give the same bits. Several matrices over one x, and a wide result, give what
 // each gives alone.
 static void extra(const struct ops *ops, struct dev *dev)
@@ -254,6 +298,8 @@ static void extra(const struct ops *ops, struct dev *dev)
     for (int i = 0; i < OUTS; i++)
         free(got[i] - CHECK_GUARD);
     check_case_free(&c);
+    check_gate(ops, dev, DTYPE_INT8);
+    check_gate(ops, dev, DTYPE_BF16);
 }
 
 static void figures(const struct ops *ops, struct dev *dev)
