@@ -11,7 +11,9 @@
 // The inverse's operands are fp16, or for fp32 the sum of two fp16 (22 bits, 2^-25 at the least) and
 // three products instead of one: entries are at most 1, see inverse.h.
 //
-// Bound by memory: q and k read, T and P (17 KiB a chunk and value head) written.
+// Bound by latency, then by memory: q and k read, T and P (17 KiB a chunk and value head) written.
+// Measured, 8192 tokens: 78 us for 16/32 heads (100 with fp32), 61 for 16/16, 17.5 for 2/8; NVIDIA H200,
+// 2026-11-24. The traffic alone would take 31, 25 and 6.
 #include "delta.cuh"
 #include "ptx.cuh"
 
