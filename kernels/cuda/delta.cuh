@@ -107,6 +107,16 @@ static __device__ __forceinline__ int delta_swizzle(int i, int j)
 // Whether the matrix-unit kernels take these arguments on this device.
 bool delta_fast(struct dev *dev, const struct delta_rule_args *a);
 
+// Whether delta_prepare inverts in its own kernel, or by tri_inverse and device memory. Then a slab has
+// at most DELTA_OUTSIDE_MAX units.
+bool delta_inverts_inside(const struct delta_rule_args *a);
+static constexpr int DELTA_OUTSIDE_MAX = 2048;
+
+// The report of a slab whose units tri_inverse has inverted: checked chunks are inverted once more, each
+// by itself, to the same bits.
+void delta_report(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
+                  const struct tri_inverse_args *all);
+
 // Chunks of a slab over all its spans.
 int delta_slab_units(const struct delta_slab &slab, const struct batch *b);
 
@@ -120,6 +130,7 @@ bool delta_chain_is_narrow(struct dev *dev, const struct delta_rule_args *a, int
 
 // The prefill spans by kernels that take any shape, in float32; and the decode spans.
 void delta_portable(struct dev *dev, const struct delta_rule_args *a, int n_spans);
+int delta_portable_spans(const struct delta_rule_args *a); // the most that it takes at once
 void delta_steps(struct dev *dev, const struct delta_rule_args *a, int first);
 
 #endif

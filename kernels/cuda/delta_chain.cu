@@ -6,12 +6,15 @@
 // next in the same registers, and nothing on the way from state to state passes through memory:
 //   (K S)^T = S^T K^T,  V'^T = V^T - (K S)^T diag(v_from_s),  N^T = V'^T T^T,
 //   S^T = decay S^T + (N^T diag(s_from_n)) K
-// The outputs. Four more warps are handed S and N, in bf16 through shared memory, and follow:
+// The outputs. A second warpgroup is handed S and N, in bf16 through shared memory, and follows:
 //   O = diag(o_from_s) Q S + P N
 // A third keeps the copy engine some chunks ahead. What one waits for is named at its barrier.
 //
-// Bound by the products of one chunk after another while there are fewer blocks than multiprocessors,
-// 6.3 MFLOP a chunk and head without the outputs'; beyond that by all 8.4.
+// Bound by one chunk after another while there are fewer blocks than multiprocessors: products of 6.3
+// MFLOP a chunk and head without the outputs', and what lies between them; beyond that by all 8.4 MFLOP.
+// Measured: 1.25 us a chunk for 2 to 64 heads of one sequence, 2.28 us for 32 heads of four sequences.
+// Outputs by a warp's own products instead (no fence for the chain to wait for) took 1.37 and 2.92 us.
+// NVIDIA H200, 2026-11-24.
 #include <cudaTypedefs.h>
 
 #include "delta.cuh"
@@ -28,7 +31,7 @@ template <> struct chain_shape<1> {
 };
 template <> struct chain_shape<2> {
     static constexpr int STAGES = 2, THREADS = 4 * GROUP;
-    static constexpr int CHAIN_REGISTERS = 192, OUTPUT_REGISTERS = 104;
+    static constexpr int CHAIN_REGISTERS = 200, OUTPUT_REGISTERS = 88;
 };
 static constexpr int COPY_REGISTERS = 24;
 
@@ -69,10 +72,17 @@ static __device__ __forceinline__ int tokens_of(const struct chain_job &job, int
     return min(DELTA_CHUNK, job.span.t - job.first_token - i * DELTA_CHUNK);
 }
 
-// A warp has written or read its part of something: one arrival a warp.
-static __device__ __forceinline__ void arrive(uint64_t *barrier)
+// A warp has written its part of what the products read, or has read its part: one arrival a warp.
+static __device__ __forceinline__ void arrive_written(uint64_t *barrier)
 {
-    __syncwarp(); // the warp's writes and reads
+    fence_proxy_async_shared();
+    __syncwarp(); // the warp's writes
+    if (threadIdx.x % 32 == 0)
+        mbarrier_arrive(shared_address(barrier));
+}
+static __device__ __forceinline__ void arrive_read(uint64_t *barrier)
+{
+    __syncwarp(); // the warp's reads
     if (threadIdx.x % 32 == 0)
         mbarrier_arrive(shared_address(barrier));
 }
@@ -249,7 +259,7 @@ static __device__ void follow_state(struct chain_shared<GROUPS> &s, const struct
         mbarrier_wait(shared_address(&s.state_free[group]), (i + 1) % 2); // Q S of the chunk before
         put_left(s.state[group].half[0], left_s);
         put_left(s.state[group].half[1], left_s + 16);
-        arrive(&s.state_full[group]);
+        arrive_written(&s.state_full[group]);
         wgmma_wait_group<0>(); // (K S)^T
         pin(c);
         pin(left_s);
@@ -287,11 +297,11 @@ static __device__ void follow_state(struct chain_shared<GROUPS> &s, const struct
         mbarrier_wait(shared_address(&s.changes_free[group]),
                       (i + 1) % 2); // P N of the chunk before
         put_left(s.changes[group], changes);
-        arrive(&s.changes_full[group]);
+        arrive_written(&s.changes_full[group]);
         wgmma_wait_group<0>(); // S^T
         pin(S);
         pin(left);
-        arrive(&s.empty[at]);
+        arrive_read(&s.empty[at]);
         to_left(left_s, S);
         if (i * DELTA_CHUNK + job.first_token + n == job.span.save_t)
             write_state(state_of(a, job.span.save_slot, column), S);
@@ -300,30 +310,6 @@ static __device__ void follow_state(struct chain_shared<GROUPS> &s, const struct
 }
 
 // ---- the outputs ----------------------------------------------------------------------------------
-
-// x += a b^T for this warp's 16 rows of a, 64 x 64 each, swizzled. By a warp's products, not by a
-// warpgroup's: those would read what the chain has just written past a fence that the chain would wait
-// for.
-static __device__ __forceinline__ void add_products(float (&x)[32], const unsigned char *a,
-                                                    const unsigned char *b)
-{
-    const int lane = threadIdx.x % 32, row = threadIdx.x / 32 % 4 * 16 + lane % 16;
-    const int col = lane % 8 + lane / 16 * 8;
-#pragma unroll
-    for (int step = 0; step < 4; step++) {
-        uint32_t left[4];
-        ldmatrix_x4(left,
-                    shared_address(a + row * 128 + ((2 * step + lane / 16) ^ (row % 8)) * 16));
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            uint32_t right[4];
-            ldmatrix_x4(right, shared_address(b + (16 * j + col) * 128 +
-                                              ((2 * step + lane / 8 % 2) ^ (col % 8)) * 16));
-            mma_m16n8k16_bf16(*(float(*)[4]) & x[8 * j], left, right[0], right[1]);
-            mma_m16n8k16_bf16(*(float(*)[4]) & x[8 * j + 4], left, right[2], right[3]);
-        }
-    }
-}
 
 // A warp's 16 tokens of 64 columns, turned to whole rows in shared memory; n of the chunk's are stored.
 static __device__ void write_outputs(bf16 *o, size_t stride, unsigned char *tile,
@@ -364,19 +350,35 @@ static __device__ void find_outputs(struct chain_shared<GROUPS> &s, const struct
         const float low = in.unit.o_from_s[row], high = in.unit.o_from_s[row + 8];
 #pragma unroll 1
         for (int g = 0; g < GROUPS; g++) {
-            float x[32] = {0};
+            float x[32];
             mbarrier_wait(shared_address(&s.state_full[g]), i % 2); // S of the chunk
-            add_products(x, in.q.half[0], s.state[g].half[0]);
-            add_products(x, in.q.half[1], s.state[g].half[1]);
-            arrive(&s.state_free[g]);
+            wgmma_fence();
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                wgmma_m64n64k16_bf16(
+                    x, wgmma_descriptor(shared_address(in.q.half[j / 4]) + j % 4 * 32, 0),
+                    wgmma_descriptor(shared_address(s.state[g].half[j / 4]) + j % 4 * 32, 0),
+                    j > 0);
+            wgmma_commit_group();
+            wgmma_wait_group<0>();
+            pin(x);
+            arrive_read(&s.state_free[g]);
 #pragma unroll
             for (int e = 0; e < 32; e++)
                 x[e] *= e % 4 < 2 ? low : high;
             mbarrier_wait(shared_address(&s.changes_full[g]), i % 2); // N of the chunk
-            add_products(x, (const unsigned char *)in.unit.P, s.changes[g]);
-            arrive(&s.changes_free[g]);
+            pin(x);
+            wgmma_fence();
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                wgmma_m64n64k16_bf16(x, wgmma_descriptor(shared_address(in.unit.P) + j * 32, 0),
+                                     wgmma_descriptor(shared_address(s.changes[g]) + j * 32, 0), 1);
+            wgmma_commit_group();
+            wgmma_wait_group<0>();
+            pin(x);
+            arrive_read(&s.changes_free[g]);
             if (g + 1 == GROUPS)
-                arrive(&s.empty[at]);
+                arrive_read(&s.empty[at]);
             write_outputs(o + g * COLUMNS, stride, s.o[warp], x, tokens_of(job, i));
         }
     }

@@ -1,28 +1,24 @@
 // delta_decode.cu - the gated delta rule a token at a time: the whole mixer of a decode step (conv, norms,
 // gates, rule, gated norm) in one kernel, and the rule alone for delta_rule's decode spans.
 //
-// With s the old state, the work shares out by columns as
+// A block takes one value head of one sequence. With s the old state, the work shares out by columns as
 //   o = e^g s^T q + (q . k) d,   d = beta (v - e^g s^T k),   s = e^g s + k d^T
-// so one pass over s gives both products. A block takes 64 columns of one value head's state of 128 x 128:
-// the copy engine brings them to shared memory while the convolution is computed, and takes them back.
-// The blocks of one key head are a cluster: each computes that head's q and k channels from the old
-// convolution state, the first writes the new one after all have read, and the two of a value head
-// exchange the squares for its norm.
-// Other shapes, and devices without clusters, work on the state in device memory, one block a key head.
+// so one pass over s gives both products. Blocks of the value heads of one key head are a cluster: each
+// computes that head's q and k channels from the old convolution state, and the first writes the new
+// one after all have read. Without clusters one block takes the heads in turn.
 //
-// Bound by: memory, the states read and written once.
+// A state of 128 x 128 is brought to shared memory by the copy engine while the convolution is computed,
+// and taken back by it; three blocks a multiprocessor keep the memory busy. Other shapes, and devices
+// without a copy engine, work on the state in device memory.
+//
+// Bound by: memory, the states read and written once. Blocks of half a head were slower.
+// Measured: 16/32 heads, bf16, one launch with 3.1 us of the graph's own: 8.8 us for one sequence, 13.8
+// for 8, 87 for 64 (3.1 TB/s), 299 for 256 (3.6 TB/s). NVIDIA H200, 2026-11-24.
 #include "delta.cuh"
 #include "ptx.cuh"
 
-static constexpr int PAST = CONV_WIDTH - 1, CLUSTER_MAX = 8;
-
-// Threads of a block, and the most rows and columns of a state that it takes.
-struct half_head {
-    static constexpr int THREADS = 128, ROWS = DELTA_DIM, COLUMNS = DELTA_DIM / 2, SUMS = 4;
-};
-struct any_head {
-    static constexpr int THREADS = 256, ROWS = DELTA_DIM_MAX, COLUMNS = DELTA_DIM_MAX, SUMS = 4;
-};
+static constexpr int THREADS = 256, WARPS = THREADS / 32, PAST = CONV_WIDTH - 1;
+static constexpr int CLUSTER_MAX = 8;
 
 struct step_args {
     void *y;
@@ -34,25 +30,24 @@ struct step_args {
     float eps;
 };
 
-template <typename shape> struct step_shared {
-    float q[shape::ROWS], k[shape::ROWS];        // after conv, not normalised
-    float v[shape::COLUMNS], d[shape::COLUMNS];  // v after conv
-    float sums[2][shape::THREADS * shape::SUMS]; // of s^T k and s^T q, by group of rows
+// DIM: the most that k_dim and v_dim can be.
+template <int DIM> struct step_shared {
+    float q[DIM], k[DIM], v[DIM], d[DIM]; // q, k, v after conv, not normalised
+    float sums[2][THREADS * 4];           // of s^T k and s^T q, by group of rows
     float q_scale, k_scale, qk, decay, beta;
-    float squares[shape::THREADS / 32], others; // of o by warp; of the other block's columns
+    float squares[WARPS];
     alignas(8) uint64_t full;
 };
 
-// Where a block is at: columns column .. column + columns - 1 of a value head.
+// Where a block is at.
 struct step_place {
     struct span span;
-    int k_head, v_head, column, columns;
+    int k_head, v_head;
 };
 
 // A thread's channels: the columns of the convolution's input that its token needs, oldest first.
-template <typename shape> struct channels {
-    static constexpr int N = 2 * shape::ROWS + shape::COLUMNS;
-    static constexpr int ROUNDS = (N + shape::THREADS - 1) / shape::THREADS;
+template <int DIM> struct channels {
+    static constexpr int ROUNDS = 3 * DIM / THREADS + (3 * DIM % THREADS > 0);
     float x[ROUNDS][CONV_WIDTH];
 };
 
@@ -63,7 +58,7 @@ static __device__ __forceinline__ float warp_sum(float x)
     return x;
 }
 
-// Channel number in qkv of the i-th that a block needs: k_dim of q, k_dim of k, its columns of v.
+// Channel number in qkv of the i-th that a block needs: k_dim of q, k_dim of k, v_dim of v.
 static __device__ __forceinline__ int channel_of(const struct step_args &p,
                                                  const struct step_place &at, int i)
 {
@@ -71,7 +66,7 @@ static __device__ __forceinline__ int channel_of(const struct step_args &p,
         return at.k_head * p.k_dim + i;
     if (i < 2 * p.k_dim)
         return (p.k_heads - 1 + at.k_head) * p.k_dim + i;
-    return 2 * p.k_heads * p.k_dim + at.v_head * p.v_dim + at.column + i - 2 * p.k_dim;
+    return 2 * p.k_heads * p.k_dim + at.v_head * p.v_dim + i - 2 * p.k_dim;
 }
 
 // The convolution's input at token t of the span; before it, the slot's.
@@ -85,15 +80,15 @@ static __device__ __forceinline__ float column(const struct step_args &p, const 
 }
 
 // q, k, v of token t to s; with MIXER they pass the convolution, and c keeps its columns.
-template <typename act_t, bool MIXER, typename shape>
-static __device__ void load_token(struct step_shared<shape> &s, struct channels<shape> &c,
+template <typename act_t, bool MIXER, int DIM>
+static __device__ void load_token(struct step_shared<DIM> &s, struct channels<DIM> &c,
                                   const struct step_args &p, const struct step_place &at, int t)
 {
-    const int n = 2 * p.k_dim + at.columns;
-    float4 w[channels<shape>::ROUNDS];
+    const int n = 2 * p.k_dim + p.v_dim;
+    float4 w[channels<DIM>::ROUNDS];
 #pragma unroll
-    for (int r = 0; r < channels<shape>::ROUNDS; r++) {
-        const int i = threadIdx.x + r * shape::THREADS, ch = channel_of(p, at, i);
+    for (int r = 0; r < channels<DIM>::ROUNDS; r++) {
+        const int i = threadIdx.x + r * THREADS, ch = channel_of(p, at, i);
         if (i >= n)
             break;
 #pragma unroll
@@ -102,7 +97,7 @@ static __device__ void load_token(struct step_shared<shape> &s, struct channels<
         if constexpr (MIXER)
             w[r] = *(const float4 *)&p.conv_w[(size_t)ch * CONV_WIDTH];
     }
-    if (threadIdx.x == shape::THREADS - 1) { // a thread with few channels
+    if (threadIdx.x == THREADS - 1) { // a thread with few channels
         const struct delta_gate gate =
             delta_gate_of((const act_t *)p.a, (const act_t *)p.b,
                           (size_t)(at.span.t0 + t) * p.v_heads + at.v_head, p.A_log[at.v_head],
@@ -111,8 +106,8 @@ static __device__ void load_token(struct step_shared<shape> &s, struct channels<
         s.beta = gate.beta;
     }
 #pragma unroll
-    for (int r = 0; r < channels<shape>::ROUNDS; r++) {
-        const int i = threadIdx.x + r * shape::THREADS;
+    for (int r = 0; r < channels<DIM>::ROUNDS; r++) {
+        const int i = threadIdx.x + r * THREADS;
         if (i >= n)
             break;
         float x = c.x[r][PAST];
@@ -126,14 +121,14 @@ static __device__ void load_token(struct step_shared<shape> &s, struct channels<
 }
 
 // The slot's columns after the span, from those of its last token: channels first .. last - 1.
-template <typename shape>
-static __device__ void keep_columns(const struct channels<shape> &c, const struct step_args &p,
+template <int DIM>
+static __device__ void keep_columns(const struct channels<DIM> &c, const struct step_args &p,
                                     const struct step_place &at, int first, int last)
 {
     float *state = p.conv_state + (size_t)at.span.slot * PAST * p.channels;
 #pragma unroll
-    for (int r = 0; r < channels<shape>::ROUNDS; r++) {
-        const int i = threadIdx.x + r * shape::THREADS;
+    for (int r = 0; r < channels<DIM>::ROUNDS; r++) {
+        const int i = threadIdx.x + r * THREADS;
         if (i < first || i >= last)
             continue;
 #pragma unroll
@@ -143,7 +138,7 @@ static __device__ void keep_columns(const struct channels<shape> &c, const struc
 }
 
 // Norms of q and k and their product: a warp each.
-template <typename shape> static __device__ void find_norms(struct step_shared<shape> &s, int k_dim)
+template <int DIM> static __device__ void find_norms(struct step_shared<DIM> &s, int k_dim)
 {
     const int warp = threadIdx.x / 32;
     if (warp > 2)
@@ -164,16 +159,16 @@ template <typename shape> static __device__ void find_norms(struct step_shared<s
 }
 
 // d of column threadIdx.x from `groups` partial sums, and its o. The squares of o are left by warp.
-template <typename shape>
-static __device__ float finish_column(struct step_shared<shape> &s, int columns, int groups)
+template <int DIM>
+static __device__ float finish_column(struct step_shared<DIM> &s, int v_dim, int groups)
 {
     const int j = threadIdx.x;
     float o = 0;
-    if (j < columns) {
+    if (j < v_dim) {
         float sk = 0, sq = 0;
         for (int g = 0; g < groups; g++) {
-            sk += s.sums[0][g * columns + j];
-            sq += s.sums[1][g * columns + j];
+            sk += s.sums[0][g * v_dim + j];
+            sq += s.sums[1][g * v_dim + j];
         }
         const float d = s.beta * (s.v[j] - s.decay * s.k_scale * sk);
         s.d[j] = d;
@@ -197,25 +192,24 @@ static __device__ __forceinline__ float4 advanced(const float4 &s, float decay, 
             decay * s.w + k * d.w};
 }
 
-// One token's pass over k_dim rows of `columns`, in shared or device memory; o of column threadIdx.x.
-template <typename shape>
-static __device__ float step(struct step_shared<shape> &s, float *state, int k_dim, int columns)
+// One token's pass over the state, in shared or device memory; o of column threadIdx.x.
+template <int DIM>
+static __device__ float step(struct step_shared<DIM> &s, float *state, int k_dim, int v_dim)
 {
-    const int quads = columns / 4, groups = shape::THREADS / quads;
+    const int quads = v_dim / 4, groups = THREADS / quads;
     const int quad = threadIdx.x % quads, group = threadIdx.x / quads;
     float4 *at = (float4 *)state + quad, sk = {0, 0, 0, 0}, sq = sk;
     if (group < groups) {
 #pragma unroll 8
         for (int i = group; i < k_dim; i += groups) {
-            const float4 x = at[i * quads];
-            add_scaled(sk, x, s.k[i]);
-            add_scaled(sq, x, s.q[i]);
+            add_scaled(sk, at[i * quads], s.k[i]);
+            add_scaled(sq, at[i * quads], s.q[i]);
         }
         ((float4 *)s.sums[0])[group * quads + quad] = sk;
         ((float4 *)s.sums[1])[group * quads + quad] = sq;
     }
     __syncthreads(); // partial sums and norms are there
-    const float o = finish_column(s, columns, groups);
+    const float o = finish_column(s, v_dim, groups);
     __syncthreads(); // d and the squares are there
     if (group < groups) {
         const float4 d = ((const float4 *)s.d)[quad];
@@ -227,168 +221,132 @@ static __device__ float step(struct step_shared<shape> &s, float *state, int k_d
     return o;
 }
 
-template <typename shape> static __device__ float sum_squares(const struct step_shared<shape> &s)
+// y = o, or its gated norm.
+template <typename act_t, bool MIXER, int DIM>
+static __device__ void write_token(const struct step_shared<DIM> &s, const struct step_args &p,
+                                   size_t row, float o, float z, float w)
 {
-    float sum = 0;
+    if (threadIdx.x >= p.v_dim)
+        return;
+    if constexpr (MIXER) {
+        float sum = 0;
 #pragma unroll
-    for (int i = 0; i < shape::THREADS / 32; i++)
-        sum += s.squares[i];
-    return sum;
-}
-
-static __device__ __forceinline__ float gated(const struct step_args &p, float o, float squares,
-                                              float z, float w)
-{
-    return o * rsqrtf(squares / p.v_dim + p.eps) * (w * (z / (1.0f + expf(-z))));
-}
-
-// Brings the block's columns of a slot, a row a thread.
-static __device__ void fetch_state(float *tile, const float *state, uint64_t *full)
-{
-    constexpr int BYTES = half_head::COLUMNS * sizeof(float);
-    if (threadIdx.x == 0) {
-        mbarrier_init(shared_address(full), 1);
-        fence_mbarrier_init();
-        mbarrier_arrive_expect_tx(shared_address(full), half_head::ROWS * BYTES);
+        for (int i = 0; i < WARPS; i++)
+            sum += s.squares[i];
+        o *= rsqrtf(sum / p.v_dim + p.eps) * (w * (z / (1.0f + expf(-z))));
     }
-    __syncthreads(); // the barrier is there
-    cp_async_bulk(shared_address(tile + threadIdx.x * half_head::COLUMNS),
-                  state + (size_t)threadIdx.x * DELTA_DIM, BYTES, shared_address(full));
+    ((act_t *)p.y)[row + threadIdx.x] = from_float<act_t>(o);
 }
 
-static __device__ void return_state(float *state, const float *tile)
+// All tokens of one value head of one span, on a state that is in place.
+template <typename act_t, bool MIXER, int DIM>
+static __device__ void do_head(struct step_shared<DIM> &s, struct channels<DIM> &c, float *state,
+                               const struct step_args &p, const struct step_place &at, bool by_copy)
 {
-    fence_proxy_async_shared();
-    __syncthreads(); // the state is complete and ordered before the copy
-    cp_async_bulk_store(state + (size_t)threadIdx.x * DELTA_DIM,
-                        shared_address(tile + threadIdx.x * half_head::COLUMNS),
-                        half_head::COLUMNS * sizeof(float));
-    cp_async_bulk_commit_group();
-}
-
-// 64 columns a block, a key head a cluster.
-template <typename act_t, bool MIXER>
-static __global__ void __launch_bounds__(half_head::THREADS, 5) step_kernel(struct step_args p)
-{
-    p.k_dim = p.v_dim = DELTA_DIM; // known here, as the caller has made sure
-    extern __shared__ __align__(128) unsigned char raw[];
-    float *tile = (float *)raw;
-    struct step_shared<half_head> &s =
-        *(struct step_shared<half_head> *)(tile + half_head::ROWS * half_head::COLUMNS);
-    const int ratio = p.v_heads / p.k_heads, v_head = blockIdx.x / 2, j = threadIdx.x;
-    const struct step_place at = {p.spans[blockIdx.y], v_head / ratio, v_head,
-                                  (int)blockIdx.x % 2 * half_head::COLUMNS, half_head::COLUMNS};
-    float *state =
-        p.state + ((size_t)at.span.slot * p.v_heads + v_head) * DELTA_DIM * DELTA_DIM + at.column;
-    const bool fresh = at.span.pos0 == 0;
-    if (!fresh)
-        fetch_state(tile, state, &s.full);
-    for (int i = j; i < half_head::ROWS * half_head::COLUMNS && fresh; i += half_head::THREADS)
-        tile[i] = 0;
-    float *others = mapa(&s.others, cluster_ctarank() ^ 1);
-    if (MIXER)
-        barrier_cluster_arrive(); // this block has begun
-    struct channels<half_head> c;
     for (int t = 0; t < at.span.t; t++) {
-        const size_t row = ((size_t)(at.span.t0 + t) * p.v_heads + v_head) * DELTA_DIM + at.column;
+        const size_t row = ((size_t)(at.span.t0 + t) * p.v_heads + at.v_head) * p.v_dim;
         float z = 0, w = 0;
-        if (MIXER && j < half_head::COLUMNS) {
-            z = to_float(((const act_t *)p.z)[row + j]);
-            w = p.norm_w[at.column + j];
+        if (MIXER && threadIdx.x < p.v_dim) {
+            z = to_float(((const act_t *)p.z)[row + threadIdx.x]);
+            w = p.norm_w[threadIdx.x];
         }
         load_token<act_t, MIXER>(s, c, p, at, t);
         __syncthreads(); // q, k, v and gates are there
-        find_norms(s, DELTA_DIM);
-        if (t == 0 && !fresh)
-            mbarrier_wait(shared_address(&s.full), 0); // the state
-        float o = step(s, tile, DELTA_DIM, half_head::COLUMNS);
-        if constexpr (MIXER) {
-            const float squares = sum_squares(s);
-            if (t == 0)
-                barrier_cluster_wait(); // so has the other
-            if (j == 0)
-                *others = squares;
-            barrier_cluster_arrive(); // this block's squares are there, its old columns are read
-            if (t == at.span.t - 1)
-                return_state(state, tile);
-            barrier_cluster_wait(); // the others' too
-            // Added in the same order by both.
-            const float low = at.column ? s.others : squares, high = at.column ? squares : s.others;
-            o = gated(p, o, low + high, z, w);
-            if (t < at.span.t - 1) { // or this round's would be overwritten by the next
-                barrier_cluster_arrive();
-                barrier_cluster_wait();
-            }
-        } else if (t == at.span.t - 1) {
-            return_state(state, tile);
-        } else {
-            __syncthreads(); // all of s is free
-        }
-        if (j < half_head::COLUMNS)
-            ((act_t *)p.y)[row + j] = from_float<act_t>(o);
+        if (MIXER && t == at.span.t - 1)
+            barrier_cluster_arrive(); // this block has read its old columns
+        find_norms(s, p.k_dim);
+        if (t == 0 && by_copy)
+            mbarrier_wait(shared_address(&s.full), 0);
+        const float o = step(s, state, p.k_dim, p.v_dim);
+        write_token<act_t, MIXER>(s, p, row, o, z, w);
+        __syncthreads(); // all of s is free, the state is complete
     }
-    if constexpr (MIXER)
-        keep_columns(c, p, at, blockIdx.x % (2 * ratio) == 0 ? 0 : 2 * DELTA_DIM,
-                     2 * DELTA_DIM + half_head::COLUMNS);
-    cp_async_bulk_wait_group_read<0>(); // before the block's memory goes
+}
+
+// One value head a block; the state of 128 x 128 in shared memory.
+template <typename act_t, bool MIXER>
+static __global__ void __launch_bounds__(THREADS, 3) step_kernel(struct step_args p)
+{
+    p.k_dim = p.v_dim = DELTA_DIM; // known here, as the caller has made sure
+    extern __shared__ __align__(128) unsigned char raw[];
+    constexpr int SIZE = DELTA_DIM * DELTA_DIM;
+    float *tile = (float *)raw;
+    struct step_shared<DELTA_DIM> &s = *(struct step_shared<DELTA_DIM> *)(tile + SIZE);
+    const int ratio = p.v_heads / p.k_heads;
+    const struct step_place at = {p.spans[blockIdx.y], (int)blockIdx.x / ratio, (int)blockIdx.x};
+    float *state = p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * SIZE;
+    const bool fresh = at.span.pos0 == 0;
+    if (threadIdx.x == 0 && !fresh) {
+        const uint32_t full = shared_address(&s.full);
+        mbarrier_init(full, 1);
+        fence_mbarrier_init();
+        mbarrier_arrive_expect_tx(full, SIZE * sizeof(float));
+        cp_async_bulk(shared_address(tile), state, SIZE * sizeof(float), full);
+    }
+    for (int i = threadIdx.x; i < SIZE && fresh; i += THREADS)
+        tile[i] = 0;
+    struct channels<DELTA_DIM> c;
+    do_head<act_t, MIXER>(s, c, tile, p, at, !fresh);
+    fence_proxy_async_shared();
+    __syncthreads(); // the state is complete and ordered before the copy
+    if (threadIdx.x == 0) {
+        cp_async_bulk_store(state, shared_address(tile), SIZE * sizeof(float));
+        cp_async_bulk_commit_group();
+    }
+    if constexpr (MIXER) {
+        keep_columns(c, p, at, 2 * p.k_dim, 2 * p.k_dim + p.v_dim);
+        barrier_cluster_wait(); // every block of the key head has read its old columns
+        if (at.v_head % ratio == 0)
+            keep_columns(c, p, at, 0, 2 * p.k_dim);
+    }
+    if (threadIdx.x == 0)
+        cp_async_bulk_wait_group_read<0>(); // before the block's memory goes
 }
 
 // All value heads of a key head one after another, any shape, the states in device memory.
 template <typename act_t, bool MIXER>
-static __global__ void __launch_bounds__(any_head::THREADS, 1)
-    general_kernel(const struct step_args p)
+static __global__ void __launch_bounds__(THREADS, 1) general_kernel(const struct step_args p)
 {
-    __shared__ struct step_shared<any_head> s;
-    const int ratio = p.v_heads / p.k_heads, k_head = blockIdx.x, j = threadIdx.x;
-    struct step_place at = {p.spans[blockIdx.y], k_head, 0, 0, p.v_dim};
-    struct channels<any_head> c;
+    __shared__ struct step_shared<DELTA_DIM_MAX> s;
+    const int ratio = p.v_heads / p.k_heads, k_head = blockIdx.x;
+    struct step_place at = {p.spans[blockIdx.y], k_head, 0};
+    struct channels<DELTA_DIM_MAX> c;
     for (int r = 0; r < ratio; r++) {
         at.v_head = k_head * ratio + r;
         const size_t size = (size_t)p.k_dim * p.v_dim;
         float *state = p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * size;
-        for (int i = j; i < (int)size && at.span.pos0 == 0; i += any_head::THREADS)
+        for (int i = threadIdx.x; i < (int)size && at.span.pos0 == 0; i += THREADS)
             state[i] = 0;
-        for (int t = 0; t < at.span.t; t++) {
-            const size_t row = ((size_t)(at.span.t0 + t) * p.v_heads + at.v_head) * p.v_dim;
-            load_token<act_t, MIXER>(s, c, p, at, t);
-            __syncthreads(); // q, k, v and gates are there
-            find_norms(s, p.k_dim);
-            float o = step(s, state, p.k_dim, p.v_dim);
-            if (MIXER && j < p.v_dim)
-                o = gated(p, o, sum_squares(s), to_float(((const act_t *)p.z)[row + j]),
-                          p.norm_w[j]);
-            if (j < p.v_dim)
-                ((act_t *)p.y)[row + j] = from_float<act_t>(o);
-            __syncthreads(); // all of s is free, the state is complete
-        }
-        if (MIXER) // q and k are read again for the next head
+        do_head<act_t, MIXER>(s, c, state, p, at, false);
+        if (MIXER) {
+            barrier_cluster_wait(); // pairs with do_head's; the block is alone in its cluster
             keep_columns(c, p, at, r + 1 == ratio ? 0 : 2 * p.k_dim, 2 * p.k_dim + p.v_dim);
+        }
     }
 }
 
-// Two blocks a value head and a cluster a key head where the device has them, else a block a key head.
+// One block a value head and one cluster a key head where the device has them, else one a key head.
 template <typename act_t, bool MIXER>
 static void launch(struct dev *dev, const struct step_args &p, int n_spans)
 {
     const int ratio = p.v_heads / p.k_heads, arch = cuda_of(dev)->arch;
-    const int bytes = half_head::ROWS * half_head::COLUMNS * sizeof(float) +
-                      sizeof(struct step_shared<half_head>);
-    if (p.k_dim != DELTA_DIM || p.v_dim != DELTA_DIM || arch < 90 || 2 * ratio > CLUSTER_MAX) {
+    const int bytes = DELTA_DIM * DELTA_DIM * sizeof(float) + sizeof(struct step_shared<DELTA_DIM>);
+    if (p.k_dim != DELTA_DIM || p.v_dim != DELTA_DIM || arch < 90 || ratio > CLUSTER_MAX) {
         general_kernel<act_t, MIXER>
-            <<<dim3(p.k_heads, n_spans), any_head::THREADS, 0, cuda_of(dev)->stream>>>(p);
+            <<<dim3(p.k_heads, n_spans), THREADS, 0, cuda_of(dev)->stream>>>(p);
         LAUNCHED(dev, "delta_decode");
         return;
     }
     cudaLaunchAttribute cluster;
     cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim = {2 * (unsigned)ratio, 1, 1};
+    cluster.val.clusterDim = {(unsigned)ratio, 1, 1};
     cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(2 * p.v_heads, n_spans);
-    config.blockDim = dim3(half_head::THREADS);
+    config.gridDim = dim3(p.v_heads, n_spans);
+    config.blockDim = dim3(THREADS);
     config.dynamicSmemBytes = bytes;
     config.stream = cuda_of(dev)->stream;
     config.attrs = &cluster;
-    config.numAttrs = 1;
+    config.numAttrs = MIXER && ratio > 1;
     cuda_ok(dev,
             cudaFuncSetAttribute(step_kernel<act_t, MIXER>,
                                  cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),

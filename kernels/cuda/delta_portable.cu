@@ -252,30 +252,6 @@ static void launch_prepare(struct dev *dev, const struct portable_args &p, int n
     LAUNCHED(dev, "delta_rule: prepare");
 }
 
-// Checked chunks are inverted once more, by themselves: the same bits, and the report.
-static void report(struct dev *dev, const struct delta_rule_args *a, const struct portable_args &p)
-{
-    size_t unit = 0;
-    const size_t square = (size_t)a->chunk * a->chunk;
-    for (int i = 0; i < p.slab.n_spans; i++) {
-        const struct span *span = &a->batch.host_spans[i];
-        const int n = delta_slab_chunks(p.slab, span->t);
-        for (int c = 0; c < n; c++)
-            for (int h = 0; h < a->v_heads; h++, unit++) {
-                const int number = span->pos0 / a->chunk + p.slab.first + c;
-                if ((number + h) % a->report_every)
-                    continue;
-                const struct tri_inverse_args t = {.t_out = p.T + unit * square,
-                                                   .a = p.A + unit * square,
-                                                   .n = 1,
-                                                   .chunk = a->chunk,
-                                                   .inverse = a->inverse,
-                                                   .report = a->report};
-                cuda_tri_inverse(dev, &t);
-            }
-    }
-}
-
 static void do_slab(struct dev *dev, const struct delta_rule_args *a, const struct portable_args &p,
                     int n)
 {
@@ -300,17 +276,28 @@ static void do_slab(struct dev *dev, const struct delta_rule_args *a, const stru
                                        .inverse = a->inverse,
                                        .report = NULL};
     cuda_tri_inverse(dev, &t);
-    if (a->report && a->report_every > 0)
-        report(dev, a, p);
+    delta_report(dev, a, p.slab, &t);
     const dim3 grid(a->v_dim / COLUMNS, a->v_heads, p.slab.n_spans);
     ACT_SWITCH(dev, (chain_kernel<act_t><<<grid, THREADS, 0, cuda_of(dev)->stream>>>(p)));
     LAUNCHED(dev, "delta_rule: chain");
 }
 
+static size_t portable_chunk_bytes(const struct delta_rule_args *a)
+{
+    const size_t square = (size_t)a->chunk * a->chunk;
+    return a->v_heads * (3 * square * sizeof(float) + sizeof(struct scales));
+}
+
+int delta_portable_spans(const struct delta_rule_args *a)
+{
+    const size_t n = SLAB_BYTES / portable_chunk_bytes(a);
+    return n < 1 ? 1 : n > INT_MAX ? INT_MAX : (int)n;
+}
+
 void delta_portable(struct dev *dev, const struct delta_rule_args *a, int n_spans)
 {
     const size_t square = (size_t)a->chunk * a->chunk;
-    const size_t each = a->v_heads * (3 * square * sizeof(float) + sizeof(struct scales));
+    const size_t each = portable_chunk_bytes(a);
     struct delta_slab slab = {.first = 0,
                               .count = (int)(SLAB_BYTES / each / n_spans),
                               .n_spans = n_spans,
@@ -318,7 +305,8 @@ void delta_portable(struct dev *dev, const struct delta_rule_args *a, int n_span
     slab.count = slab.count < 1 ? 1 : slab.count;
     const int most = delta_slab_units(slab, &a->batch);
     const size_t units = (size_t)most * a->v_heads;
-    float *p = (float *)cuda_scratch(dev, CUDA_SLOT_DELTA_2, most * each);
+    float *p = (float *)cuda_scratch(dev, CUDA_SLOT_DELTA_2,
+                                     most * each > SLAB_BYTES ? most * each : SLAB_BYTES);
     if (!p)
         return;
     struct portable_args args = {.o = a->o,
