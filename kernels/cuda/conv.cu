@@ -5,8 +5,9 @@
 // registers. The thread of a span's first tile also leaves the states: it alone has read the old one.
 // Bound by: memory, x read once (three rows a tile again, from cache), y written once.
 #include "delta.cuh"
+#include "pack.cuh"
 
-static constexpr int THREADS = 128, ROWS = 16, PAST = CONV_WIDTH - 1;
+static constexpr int THREADS = 128, ROWS = 16, AHEAD = 4, PAST = CONV_WIDTH - 1;
 
 template <typename act_t, int N> struct alignas(sizeof(act_t) * N) vec {
     act_t x[N];
@@ -52,6 +53,22 @@ static __device__ void load_last(float (&c)[PAST][N], const struct conv_args &a,
         load<act_t, N>(c[j], a, span, t - PAST + j, ch);
 }
 
+// One row of a thread's channels; past moves on.
+template <typename act_t, int N>
+static __device__ __forceinline__ void conv_row(act_t *y, const float (&w)[CONV_WIDTH][N],
+                                                float (&past)[PAST][N], const vec<act_t, N> &x)
+{
+    vec<act_t, N> out;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const float now = to_float(x.x[i]);
+        out.x[i] = from_float<act_t>(silu<act_t>(w[0][i] * past[0][i] + w[1][i] * past[1][i] +
+                                                 w[2][i] * past[2][i] + w[3][i] * now));
+        past[0][i] = past[1][i], past[1][i] = past[2][i], past[2][i] = now;
+    }
+    *(vec<act_t, N> *)y = out;
+}
+
 template <typename act_t, int N>
 static __global__ void __launch_bounds__(THREADS) conv_kernel(const struct conv_args a)
 {
@@ -62,24 +79,25 @@ static __global__ void __launch_bounds__(THREADS) conv_kernel(const struct conv_
         return;
     const struct span span = place.span;
     const int first = place.index * ROWS;
-    float w[CONV_WIDTH][N], past[PAST][N], now[N];
+    float w[CONV_WIDTH][N], past[PAST][N];
 #pragma unroll
     for (int i = 0; i < N; i++) {
         const float4 v = *(const float4 *)&a.w[(size_t)(ch + i) * CONV_WIDTH];
         w[0][i] = v.x, w[1][i] = v.y, w[2][i] = v.z, w[3][i] = v.w;
     }
     load_last<act_t, N>(past, a, span, first, ch);
-    for (int t = 0; t < place.n; t++) {
-        load<act_t, N>(now, a, span, first + t, ch);
-        vec<act_t, N> y;
+    for (int t = 0; t < place.n; t += AHEAD) {
+        vec<act_t, N> x[AHEAD]; // several rows under way at once
 #pragma unroll
-        for (int i = 0; i < N; i++) {
-            const float v = w[0][i] * past[0][i] + w[1][i] * past[1][i] + w[2][i] * past[2][i] +
-                            w[3][i] * now[i];
-            y.x[i] = from_float<act_t>(v / (1.0f + expf(-v)));
-            past[0][i] = past[1][i], past[1][i] = past[2][i], past[2][i] = now[i];
-        }
-        *(vec<act_t, N> *)((act_t *)a.y + (size_t)(place.row + t) * a.channels + ch) = y;
+        for (int r = 0; r < AHEAD; r++)
+            if (t + r < place.n)
+                x[r] = *(const vec<act_t, N> *)((const act_t *)a.x +
+                                                (size_t)(place.row + t + r) * a.channels + ch);
+#pragma unroll
+        for (int r = 0; r < AHEAD; r++)
+            if (t + r < place.n)
+                conv_row<act_t, N>((act_t *)a.y + (size_t)(place.row + t + r) * a.channels + ch, w,
+                                   past, x[r]);
     }
     if (first)
         return;
