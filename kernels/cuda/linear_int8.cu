@@ -6,6 +6,10 @@
 // rows of x for itself and half of the rows of W for both (multicast). One warp orders the tiles of 128
 // values of k into a ring, two warpgroups multiply 64 x 256 each, sums in registers. Clusters walk over
 // y so that those running at the same time share rows of W and, by groups, rows of x in the cache.
+//
+// Measured with the rounding of x, 8192 rows: 9B gate and up 1438 us (1147 TOPS; the library and a second
+// pass 1700), in_proj 786 (829), out_proj 277 (301), 0.8B gate and up 156 (248). Rows of W longer than
+// K_MOST are the library's: down 676 us against 855. NVIDIA H200, 2026-11-24, runs played.
 #include <cuda.h>
 #include <cudaTypedefs.h>
 

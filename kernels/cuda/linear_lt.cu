@@ -10,6 +10,10 @@
 // Row independence: a float algorithm is admitted only if it gives the bits of the shape's reference
 // algorithm on random data (proposals that cut k among blocks do not), so a row's bits depend neither
 // on the class nor on the rows beside it. INT8 sums are exact.
+//
+// Measured, bf16, TFLOP/s at 512, 2048, 8192 rows: 9B gate and up 728, 791, 702; down 751, 806, 802; in_proj
+// 597, 732, 772; out_proj 678, 770, 789; 0.8B 343 to 488, 561 to 679, 731 to 756. NVIDIA H200, 2026-11-24,
+// runs played as in linear_table.c.
 #include <cstdlib>
 
 #include "fill_value.h"

@@ -10,8 +10,7 @@
 // memory that it alone orders copies into and reads: no barrier but the warp's, any depth; what the ring
 // holds is what is in flight. Lane (g, q), g = lane / 4, q = lane % 4, of a product wants bytes 16 q ..
 // 16 q + 15 of row g of a block, and which k those are does not matter as long as x is read in the same
-// places. The copies go by whole lines instead, eight lanes to 128 bytes of a row: memory is read a third
-// faster than by 64.
+// places. The copies go by whole lines instead, eight lanes to 128 bytes of a row.
 #ifndef LINEAR_ROWS_CUH
 #define LINEAR_ROWS_CUH
 

@@ -3,7 +3,8 @@
 // Bound by: memory, x and add read, x and y written; at few rows by its start and two barriers.
 //
 // One block a row, a pack of eight values a thread, held in registers between the sum and the product.
-// Rows longer than 1024 packs, or that packs do not fit, are read twice.
+// Measured: 8192 x 4096 bf16 with add 68 us, 3.94 TB/s of 4.25; one row 1.7 us in a played step. NVIDIA
+// H200, 2026-11-24. Rows longer than 1024 packs, or that packs do not fit, are read twice.
 #include "pack.cuh"
 
 template <typename act_t>
