@@ -2,7 +2,8 @@
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
 #   tests/gpu/run.sh [step...]   ops golden bf16 sanitize http perf ops_perf inverse rule
-# The rest needs nothing but the programs; bf16 needs Python with torch and transformers.
+# bf16 needs Python with torch and transformers, rule and inverse with torch, Triton and fla-core; the
+# rest needs nothing but the programs.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 bin=${BIN:-build/cuda}
@@ -29,9 +30,11 @@ for step in "${steps[@]}"; do
     golden) run "$bin/model_check" check --device cuda ;;
     # What transformers itself loses in bf16 on the same tokens, beside what we lose (golden prints it).
     bf16) run python3 tests/gpu/hf_bf16.py ;;
+    # The library's kernels are left out: they are not ours to check and take ten times the time.
     sanitize)
         for tool in memcheck racecheck; do
-            run compute-sanitizer --tool $tool --error-exitcode 9 --kernel-regex kns=_kernel \
+            run compute-sanitizer --tool $tool --error-exitcode 9 \
+                --kernel-name-exclude kernel_substring=nvjet,kernel_substring=cutlass \
                 "$bin/model_check" check --device cuda --quick yes
         done
         ;;
@@ -49,7 +52,25 @@ for step in "${steps[@]}"; do
     ops_perf) run "$bin/ops_check" perf all --device cuda --act bf16 ;;
     # One layer's rule beside flash-linear-attention (fla-core); fails where ours is not the faster.
     rule) run python3 tests/gpu/delta_rule_rival.py "$bin/ops_check" ;;
-    inverse) run "$bin/model_check" inverse --device cuda ;;
+    # The inversion alone: every method, type and executor with its error, beside solve_tril of the same.
+    inverse)
+        run "$bin/ops_check" inverse --device cuda
+        run env FLA_DISABLE_BACKEND_DISPATCH=1 python3 tests/gpu/inverse_rival.py
+        ;;
+    # What each inverse does to the bundled model's loss and recall, in both types of weights.
+    loss)
+        run "$bin/model_check" inverse --device cuda --dtype bf16
+        run "$bin/model_check" inverse --device cuda --dtype int8
+        ;;
+    # The example reports of deploy/reports.
+    reports)
+        run python3 tests/gpu/jobs_report.py "$bin/deltaserve" bundled cuda deploy/reports \
+            'h200-bundled-kernels=kernel_benchmark:{"ops": ["gdn_inverse", "gdn_prefill"], "chunks": [64], "executors": ["fused", "cublas"], "caches": ["warm"], "types": ["fp32", "fp16", "int8"], "rounds": 2, "seconds_max": 0.1}' \
+            'h200-bundled-accuracy=accuracy_report:{}'
+        run python3 tests/gpu/jobs_report.py "$bin/deltaserve" dummy:9B cuda deploy/reports \
+            'h200-9b-kernels=kernel_benchmark:{"ops": ["gdn_inverse", "gdn_decode"], "tokens": [4096], "chunks": [64], "batches": [1, 64], "executors": ["fused", "cublas"], "caches": ["warm"], "types": ["fp32", "fp16", "int8"], "rounds": 2, "seconds_max": 0.1}' \
+            'h200-9b-accuracy=accuracy_report:{"source": "random", "tokens": 2048, "context": 2048, "recall_items": 0, "settings": ["auto/fp32", "auto/int8", "paper/fp32"], "layer_pieces": 1, "layer_heads": 1, "invariance": false}'
+        ;;
     *) echo "run.sh: there is no step '$step'" >&2; exit 2 ;;
     esac
 done

@@ -3,7 +3,7 @@
 
 16,384 matrices of 64 x 64 (32,768 tokens x 32 heads), float32 in and out, with the largest error against
 float64. Its first call tries some tens of variants of itself, which takes a minute. Needs a CUDA device, PyTorch, Triton and fla-core 0.5 or newer.
-Usage: FLA_DISABLE_BACKEND_DISPATCH=1 tests/kernels/inverse_rival.py
+Usage: FLA_DISABLE_BACKEND_DISPATCH=1 tests/gpu/inverse_rival.py
 """
 
 import statistics
