@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # run.sh - installs what is missing, builds and runs every test; what CI runs. Steps go on after a
 # failure; the last lines say what failed and what was skipped, and why.
-#   tests/run.sh [step...]   only these steps: style gcc clients page clang asan tsan fuzz
+#   tests/run.sh [step...]   only these steps: style gcc clients page clang asan tsan fuzz cuda
 set -uo pipefail
 cd "$(dirname "$0")/.."
 source deploy/packages.sh
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(style gcc clients page clang asan tsan fuzz)
+[ ${#steps[@]} -gt 0 ] || steps=(style gcc clients page clang asan tsan fuzz cuda)
 passed=0 failed=0 skipped=0 report=()
 mkdir -p build
 
@@ -74,6 +74,28 @@ page() {
     check "page in chromium" tests/page/run.sh build/dev/deltaserve
 }
 
+# A GPU asked for where there is none is an error in words, never quietly the CPU.
+refuses_cuda() {
+    local out
+    out=$(build/cuda/deltaserve --device cuda --check 2>&1) && return 1
+    grep -q 'device cuda: cuda device 0: ' <<<"$out" || { echo "$out"; return 1; }
+}
+
+# Without a GPU the backend can still be compiled and linked, where there is a compiler.
+cuda() {
+    if ! command -v nvcc >/dev/null; then
+        echo "skip: the CUDA backend is not compiled: there is no nvcc"
+        skipped=$((skipped + 1))
+        return
+    fi
+    check "cuda build" bash -c "cmake --preset cuda && cmake --build --preset cuda --target deltaserve ops_check model_check"
+    if nvidia-smi -L >/dev/null 2>&1; then
+        check "cuda checks" tests/gpu/run.sh ops golden
+    else
+        check "cuda without a GPU" refuses_cuda
+    fi
+}
+
 fuzz() {
     check "fuzz build" bash -c "cmake --preset fuzz && cmake --build --preset fuzz"
     local target name
@@ -96,11 +118,12 @@ for step in "${steps[@]}"; do
     page) page ;;
     clang | asan | tsan) suite "$step" ;;
     fuzz) fuzz ;;
+    cuda) cuda ;;
     *) echo "run.sh: there is no step '$step'" >&2; exit 2 ;;
     esac
 done
 echo "took $((SECONDS / 60)) min $((SECONDS % 60)) s"
-echo "not run here: the CUDA backend (there is none in this tree yet)"
+echo "not run here: the CUDA backend's checks and measurements, which need a GPU: tests/gpu/run.sh"
 for name in "${report[@]+"${report[@]}"}"; do echo "failed: $name"; done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
