@@ -1,7 +1,14 @@
 // tri_inverse_cublas.cu - the cublas executor: the same steps as library products, strided-batched over
 // all blocks of all matrices, every intermediate in device memory and a small kernel for each mask,
 // rounding and copy. The plain form, for comparison: bound by memory traffic that the fused kernel
-// does not have, some thirty passes over the matrices.
+// does not have, some thirty passes over the matrices, and by products too small for the library.
+//
+// 16,384 matrices of 64 x 64, NVIDIA H200, 2026-11-24, `ops_check inverse --device cuda`, ms:
+//                     fp32   tf32   fp16   bf16   int8
+//   substitution      7.7   10.0   11.6   11.3   55.1
+//   merge             3.8    5.3    5.8    5.8   37.5
+//   neumann:16,3,8    3.0    4.4    4.8    4.8
+//   neumann:64,4,16   6.9   10.8    9.9
 //
 // Blocks at work lie one after another, [batch, width, width]; a slice of the matrices at a time, so that
 // scratch stays within SCRATCH_BYTES.
