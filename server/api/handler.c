@@ -27,6 +27,8 @@ static const char *general_text(enum err_code code)
         return "the device that ran the model is lost; the server is restarting, retry later";
     case ERR_LOADING:
         return "the model is loading; retry later";
+    case ERR_PAUSED:
+        return "a job measures this node and holds clients back; use another one, or wait";
     case ERR_SHUTTING_DOWN:
         return "the server is shutting down; retry with another one";
     case ERR_TIMEOUT:
@@ -43,6 +45,7 @@ static const char *retry_after(enum err_code code)
 {
     switch (code) {
     case ERR_BUSY:
+    case ERR_PAUSED:
     case ERR_SHUTTING_DOWN:
         return "1";
     case ERR_LOADING:

@@ -12,17 +12,19 @@ int health_live(void *server, struct request *q, struct reply *r, struct err *e)
     return 0;
 }
 
-// /readyz, /health: the model is loaded and the engine makes progress, so work may be sent here.
+// /readyz, /health: the model is loaded and the engine makes progress, so work may be sent here. With
+// ?strict also: it would begin at once, no exclusive job holds clients back.
 int health_ready(void *server, struct request *q, struct reply *r, struct err *e)
 {
     enum { STEP_MS_MAX = 120000 }; // longer than any step that is under way
     struct api_server *s = server;
-    (void)q;
     if (!api_model_of(s, e))
         return -1;
     if (!engine_alive(s->model.engine, STEP_MS_MAX))
         return err_set(e, ERR_DEVICE, "the engine is lost, or no step has ended for %d s",
                        STEP_MS_MAX / 1000);
+    if (q->query(q, "strict") && engine_holds_clients(s->model.engine))
+        return err_set(e, ERR_PAUSED, "an exclusive job holds clients back");
     buf_str(&r->body, "{\"status\":\"ok\"}");
     return 0;
 }

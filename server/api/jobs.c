@@ -191,7 +191,9 @@ int jobs_types(void *server, struct request *q, struct reply *r, struct err *e)
     json_t *data = json_array();
     for (int i = 0; i < JOB_TYPES_N; i++)
         json_array_append_new(data, describe_type(node, JOB_TYPES[i]));
-    json_t *list = json_pack("{s:s, s:o, s:{s:i, s:i, s:i}}", "object", "list", "data", data,
+    json_t *list = json_pack("{s:s, s:o, s:s, s:{s:i, s:i, s:i}}", "object", "list", "data", data,
+                             "compare_url", // two results beside each other: at once, so no job
+                             "/v1/jobs/{id}/compare?with={id}&tolerance={t}&ignore={column}",
                              "limits", "queued_jobs", o->queue_max, "timeout_s", o->timeout_max_s,
                              "client_pause_ms", o->pause_ms);
     job_write(&r->body, list);

@@ -78,16 +78,18 @@ int jobs_compare(void *server, struct request *q, struct reply *r, struct err *e
 {
     struct api_server *s = server;
     const char *a_id = q->vars[0], *b_id;
-    double tolerance = COMPARE_TOLERANCE;
+    struct compare_options o = {
+        .base = a_id, .tolerance = COMPARE_TOLERANCE, .ignore = q->query(q, "ignore")};
     struct form f;
     if (read_form(q, &f, e) || jobs_query_id(q, "with", &b_id, e) ||
-        jobs_query_number(q, "tolerance", 0, 10, &tolerance, e))
+        jobs_query_number(q, "tolerance", 0, 10, &o.tolerance, e))
         return -1;
     if (!b_id)
         return err_field(e, ERR_BAD_REQUEST, "with",
                          "with is missing; name the job to compare with: ?with=job_...");
+    o.new = b_id;
     json_t *a = jobs_result(s->jobs, a_id, e), *b = a ? jobs_result(s->jobs, b_id, e) : NULL;
-    json_t *document = b ? compare_results(a, a_id, b, b_id, tolerance, e) : NULL;
+    json_t *document = b ? compare_results(a, b, &o, e) : NULL;
     json_decref(a);
     json_decref(b);
     return document ? reply_document(q, document, &f, "comparison", r, e) : -1;

@@ -34,6 +34,7 @@
     X(INTERNAL, 500, "server_error", "internal_error")                                             \
     X(DEVICE, 500, "server_error", "device_lost")                                                  \
     X(LOADING, 503, "server_error", "model_loading")                                               \
+    X(PAUSED, 503, "server_error", "admission_paused")                                             \
     X(SHUTTING_DOWN, 503, "server_error", "server_shutting_down")                                  \
     X(TIMEOUT, 504, "server_error", "timeout")                                                     \
     X(STORAGE, 507, "server_error", "storage_full")

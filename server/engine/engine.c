@@ -51,13 +51,13 @@ struct engine {
     struct err lost; // code ERR_DEVICE once the device is gone
 
     // The thread's alone.
-    struct gen_list waiting;    // clients' gens taken from the inbox, not yet admitted
-    struct gen_list background; // jobs' gens likewise
-    int64_t held_from_ns,
-        held_until_ns;          // clients are held back for exclusive tasks; 0: they are not
-    int64_t pause_ns;           // but none of them longer than this
-    enum plan_wait head_waits;  // what was last traced for the head of waiting
-    uint64_t head_waits_ticket; // and for which gen
+    struct gen_list waiting;       // clients' gens taken from the inbox, not yet admitted
+    struct gen_list background;    // jobs' gens likewise
+    int64_t held_from_ns;          // clients are held back for exclusive tasks since then
+    _Atomic int64_t held_until_ns; // and until then; 0: they are not. Read by others.
+    int64_t pause_ns;              // but none of them longer than this
+    enum plan_wait head_waits;     // what was last traced for the head of waiting
+    uint64_t head_waits_ticket;    // and for which gen
 };
 
 // Move the inbox to the waiting gens, after sleeping until there is something to do. False: stop.
@@ -211,8 +211,11 @@ static int run_task(struct engine *en, struct err *e)
         return 0;
     const struct engine_task *t = k->what;
     bool hold = t->exclusive && k->beside == 0;
-    if (hold && en->held_until_ns == 0)
-        en->held_from_ns = clock_ns();
+    if (hold) {
+        if (en->held_until_ns == 0)
+            en->held_from_ns = clock_ns();
+        en->held_until_ns = INT64_MAX; // of this task, however long it takes
+    }
     struct err why = {0};
     int result = t->fn(t->ud, en->ops, en->dev, en->model, &why);
     if (hold) {
@@ -382,6 +385,11 @@ void engine_destroy(struct engine *en)
     pthread_mutex_unlock(&en->lock);
     pthread_join(en->thread, NULL);
     free_engine(en);
+}
+
+bool engine_holds_clients(struct engine *en)
+{
+    return clock_ns() < atomic_load(&en->held_until_ns); // the thread may sleep past its end
 }
 
 bool engine_alive(struct engine *en, int limit_ms)

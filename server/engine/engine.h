@@ -59,6 +59,9 @@ int engine_run(struct engine *en, const struct engine_task *t, int *beside, stru
 // For /health: has the thread made progress within limit_ms, or nothing to do? Any thread.
 bool engine_alive(struct engine *en, int limit_ms);
 
+// Are clients' generations held back now for exclusive tasks? Any thread.
+bool engine_holds_clients(struct engine *en);
+
 // Facts that do not change. Any thread.
 const struct config *engine_config(const struct engine *en);
 const struct model_memory *engine_memory(const struct engine *en);

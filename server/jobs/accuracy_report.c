@@ -39,7 +39,7 @@ static const struct spec_field FIELDS[] = {
     {"tokens", SPEC_INT, "8192", 2, 1 << 20, .help = "at most, of the text"},
     {"context", SPEC_INT, "8192", 2, 1 << 20,
      .help = "tokens of a window read from an empty state"},
-    {"recall_lengths", SPEC_INTS, "[1024, 2048]", 256, 65536, ACCURACY_LENGTHS_MAX,
+    {"recall_lengths", SPEC_INTS, "[1024, 8192]", 256, 65536, ACCURACY_LENGTHS_MAX,
      .help = "tokens of the prompts that hide facts"},
     {"recall_items", SPEC_INT, "2", 0, 64, .help = "prompts of each length; 0: none"},
     {"layer_pieces", SPEC_INT, "3", 0, 64, .help = "pieces of the text whose layers are looked at"},

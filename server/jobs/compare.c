@@ -26,7 +26,7 @@ struct side {
 struct pair {
     struct side a, b;
     bool lower_is_better;
-    double tolerance;
+    const struct compare_options *options;
     const char *value_name;
 };
 
@@ -47,17 +47,22 @@ static int find_column(const struct side *s, const char *name)
     return -1;
 }
 
-static void find_key(struct side *s, const json_t *names)
+static void add_key(struct side *s, int column, const char *ignore)
 {
-    for (size_t i = 0; names && i < json_array_size(names) && s->n_key < KEY_MAX; i++) {
-        int column = find_column(s, json_string_value(json_array_get(names, i)));
-        if (column >= 0)
-            s->key[s->n_key++] = column;
-    }
-    for (size_t i = 0; !names && i < json_array_size(s->columns) && s->n_key < KEY_MAX; i++) {
+    const char *name =
+        column < 0 ? NULL : text_of(json_array_get(s->columns, (size_t)column), "name");
+    if (name && (!ignore || strcmp(name, ignore)) && s->n_key < KEY_MAX)
+        s->key[s->n_key++] = column;
+}
+
+static void find_key(struct side *s, const json_t *names, const char *ignore)
+{
+    for (size_t i = 0; names && i < json_array_size(names); i++)
+        add_key(s, find_column(s, json_string_value(json_array_get(names, i))), ignore);
+    for (size_t i = 0; !names && i < json_array_size(s->columns); i++) {
         const char *kind = text_of(json_array_get(s->columns, i), "kind");
         if (kind && !strcmp(kind, "text"))
-            s->key[s->n_key++] = (int)i;
+            add_key(s, (int)i, ignore);
     }
 }
 
@@ -68,7 +73,7 @@ static const char *name_or(const json_t *compare, const char *field, const char 
 }
 
 // False: nothing of this table can be compared.
-static bool read_side(struct side *s, const json_t *table)
+static bool read_side(struct side *s, const json_t *table, const char *ignore)
 {
     const json_t *compare = json_object_get(table, "compare");
     *s = (struct side){.table = table,
@@ -77,7 +82,7 @@ static bool read_side(struct side *s, const json_t *table)
     s->value = find_column(s, name_or(compare, "value", "median_us"));
     s->low = find_column(s, name_or(compare, "low", "ci_low_us"));
     s->high = find_column(s, name_or(compare, "high", "ci_high_us"));
-    find_key(s, json_object_get(compare, "key"));
+    find_key(s, json_object_get(compare, "key"), ignore);
     return s->value >= 0 && s->low >= 0 && s->high >= 0 && s->n_key > 0 && json_is_array(s->rows);
 }
 
@@ -147,22 +152,23 @@ static json_t *column(const char *name, const char *title, const char *kind)
     return json_pack("{s:s, s:s, s:s}", "name", name, "title", title, "kind", kind);
 }
 
-static json_t *make_columns(const struct pair *p, const char *name_a, const char *name_b)
+static json_t *make_columns(const struct pair *p)
 {
     json_t *columns = json_array();
     for (int i = 0; i < p->a.n_key; i++)
         json_array_append(columns, json_array_get(p->a.columns, (size_t)p->a.key[i]));
     const char *unit = text_of(json_array_get(p->a.columns, (size_t)p->a.value), "unit");
     for (int i = 0; i < 2; i++) {
-        json_t *c = json_pack("{s:s, s:o, s:s, s:s*, s:i}", "name", i ? "b" : "a", "title",
-                              json_sprintf("%s %s", p->value_name, i ? name_b : name_a), "kind",
-                              "number", "unit", unit, "digits", 4);
+        const char *side = i ? "new" : "base";
+        json_t *c = json_pack("{s:s, s:o, s:s, s:s*, s:i}", "name", side, "title",
+                              json_sprintf("%s %s", side, p->value_name), "kind", "number", "unit",
+                              unit, "digits", 4);
         json_array_append_new(columns, c);
     }
-    json_t *ratio = column("ratio", "b / a", "number");
+    json_t *ratio = column("ratio", "new / base", "number");
     json_object_set_new(ratio, "digits", json_integer(4));
     json_array_append_new(columns, ratio);
-    json_array_append_new(columns, column("finding", "b is", "text"));
+    json_array_append_new(columns, column("finding", "new is", "text"));
     return columns;
 }
 
@@ -214,7 +220,7 @@ static void compare_row(const struct pair *p, json_t *index, size_t row, struct 
         size_t other = (size_t)json_integer_value(json_array_get(list, 0));
         bool has_b = read_row(&p->b, other, &b);
         add_row(out, &p->a, row, has_a ? &a : NULL, has_b ? &b : NULL,
-                has_a && has_b ? judge(&a, &b, p->lower_is_better, p->tolerance) : FAILED);
+                has_a && has_b ? judge(&a, &b, p->lower_is_better, p->options->tolerance) : FAILED);
         json_array_remove(list, 0);
     } else {
         add_row(out, &p->a, row, has_a ? &a : NULL, NULL, MISSING);
@@ -242,21 +248,23 @@ static void compare_tables(const struct pair *p, struct output *out)
     json_decref(index);
 }
 
-static bool read_pair(struct pair *p, const json_t *table, const json_t *b, double tolerance)
+static bool read_pair(struct pair *p, const json_t *table, const json_t *b,
+                      const struct compare_options *o)
 {
     const json_t *compare = json_object_get(table, "compare");
     const json_t *other = find_table(b, text_of(table, "name"));
-    *p = (struct pair){.tolerance = tolerance,
+    *p = (struct pair){.options = o,
                        .lower_is_better =
                            !json_is_false(json_object_get(compare, "lower_is_better"))};
-    if (!other || !read_side(&p->a, table) || !read_side(&p->b, other) || p->a.n_key != p->b.n_key)
+    if (!other || !read_side(&p->a, table, o->ignore) || !read_side(&p->b, other, o->ignore) ||
+        p->a.n_key != p->b.n_key)
         return false;
     const char *title = text_of(json_array_get(p->a.columns, (size_t)p->a.value), "title");
     p->value_name = title ? title : name_or(compare, "value", "median_us");
     return true;
 }
 
-static json_t *make_summary(const int counts[static FINDINGS], double tolerance)
+static json_t *make_summary(const int counts[static FINDINGS], const struct compare_options *o)
 {
     struct buf text = {0};
     int n = 0;
@@ -266,19 +274,23 @@ static json_t *make_summary(const int counts[static FINDINGS], double tolerance)
     for (int i = 0; i < FINDINGS; i++)
         if (counts[i])
             buf_format(&text, "%s %d %s", text.n > 16 ? "," : "", counts[i], FINDING_NAMES[i]);
-    buf_format(&text, " (tolerance %g %%).", tolerance * 100);
-    json_t *summary = json_string(text.data);
+    buf_format(&text, " (tolerance %g %%).", o->tolerance * 100);
+    json_t *summary =
+        json_pack("[s, o]", text.data, json_sprintf("Base: %s; new: %s.", o->base, o->new));
     buf_fini(&text);
+    if (o->ignore)
+        json_array_append_new(summary,
+                              json_sprintf("Rows are matched whatever their %s is.", o->ignore));
     return summary;
 }
 
 static json_t *make_document(const json_t *a, json_t *tables, const int counts[static FINDINGS],
-                             double tolerance)
+                             const struct compare_options *o)
 {
     json_t *environment = json_object_get(a, "environment");
-    return json_pack("{s:s, s:s, s:s, s:[o], s:s, s:[], s:O?, s:o, s:[], s:[s, s]}", "schema",
+    return json_pack("{s:s, s:s, s:s, s:o, s:s, s:[], s:O?, s:o, s:[], s:[s, s]}", "schema",
                      "deltaserve.result/1", "type", "compare", "title", "Comparison of two jobs",
-                     "summary", make_summary(counts, tolerance), "verdict",
+                     "summary", make_summary(counts, o), "verdict",
                      counts[SLOWER] ? "fail" : "pass", "checks", "environment", environment,
                      "tables", tables, "plots", "notes",
                      "SAME: the values differ by less than the tolerance. FASTER, SLOWER: by the "
@@ -288,8 +300,8 @@ static json_t *make_document(const json_t *a, json_t *tables, const int counts[s
                      "two jobs has the row.");
 }
 
-json_t *compare_results(const json_t *a, const char *name_a, const json_t *b, const char *name_b,
-                        double tolerance, struct err *e)
+json_t *compare_results(const json_t *a, const json_t *b, const struct compare_options *o,
+                        struct err *e)
 {
     const json_t *from = json_object_get(a, "tables");
     json_t *tables = json_array();
@@ -297,20 +309,19 @@ json_t *compare_results(const json_t *a, const char *name_a, const json_t *b, co
     for (size_t i = 0; i < json_array_size(from); i++) {
         const json_t *table = json_array_get(from, i);
         struct pair p;
-        if (!read_pair(&p, table, b, tolerance))
+        if (!read_pair(&p, table, b, o))
             continue;
         struct output out = {.rows = json_array()};
         compare_tables(&p, &out);
         for (int f = 0; f < FINDINGS; f++)
             counts[f] += out.counts[f];
         json_t *title = json_object_get(table, "title");
-        json_array_append_new(tables,
-                              json_pack("{s:O, s:O?, s:o, s:o}", "name",
-                                        json_object_get(table, "name"), "title", title, "columns",
-                                        make_columns(&p, name_a, name_b), "rows", out.rows));
+        json_array_append_new(tables, json_pack("{s:O, s:O?, s:o, s:o}", "name",
+                                                json_object_get(table, "name"), "title", title,
+                                                "columns", make_columns(&p), "rows", out.rows));
     }
     if (json_array_size(tables))
-        return make_document(a, tables, counts, tolerance);
+        return make_document(a, tables, counts, o);
     json_decref(tables);
     err_set(e, ERR_BAD_REQUEST,
             "the two results have no table in common that can be compared; compare two jobs of a "

@@ -25,10 +25,16 @@
 
 #define COMPARE_TOLERANCE 0.03
 
-// A result document (deltaserve.result/1, type "compare") of b against a, verdict "fail" when a row is
-// slower; new reference. name_a and name_b head the columns. ERR_BAD_REQUEST when the two have no table
-// in common that can be compared.
-json_t *compare_results(const json_t *a, const char *name_a, const json_t *b, const char *name_b,
-                        double tolerance, struct err *e) MUST_USE;
+struct compare_options {
+    const char *base, *new; // what the summary calls them: ids
+    double tolerance;       // t
+    const char *ignore;     // a column of the key that rows may differ in ("method"), or NULL
+};
+
+// A result document (deltaserve.result/1, type "compare") of b, the new one, against a, the base; verdict
+// "fail" when a row is slower; new reference. ERR_BAD_REQUEST when the two have no table in common that
+// can be compared.
+json_t *compare_results(const json_t *a, const json_t *b, const struct compare_options *o,
+                        struct err *e) MUST_USE;
 
 #endif

@@ -14,23 +14,33 @@ static double floor_us(const struct kernel_row *row, const struct ceilings *c)
     return 1e6 * fmax(row->bytes / c->copy_bytes_s, row->flops / c->flops_s);
 }
 
-static const char *method_of(const struct kernel_row *row, char *text, size_t size)
+// "neumann:16,3,8/fp16@cublas" is method/type@executor; or NULL when the operation inverts nothing.
+static const char *inverse_part(const struct kernel_row *row, char first, char *text, size_t size)
 {
     if (!(row->op->uses & BENCH_CHUNK))
-        return "";
+        return NULL;
     inverse_name(&row->at.inverse, text, size);
-    text[strcspn(text, "/")] = '\0';
-    return text;
+    char *type = strchr(text, '/'), *executor = strchr(text, '@');
+    *type++ = '\0';
+    if (executor)
+        *executor++ = '\0';
+    return first == '/' ? type : first == '@' ? executor : text;
+}
+
+static const char *method_of(const struct kernel_row *row, char *text, size_t size)
+{
+    return inverse_part(row, 0, text, size);
+}
+
+static const char *executor_of(const struct kernel_row *row, char *text, size_t size)
+{
+    return inverse_part(row, '@', text, size);
 }
 
 static const char *type_of(const struct kernel_row *row, char *text, size_t size)
 {
-    if (row->op->uses & BENCH_WEIGHTS)
-        return dtype_name(row->at.weights);
-    if (!(row->op->uses & BENCH_CHUNK))
-        return "";
-    inverse_name(&row->at.inverse, text, size);
-    return strchr(text, '/') + 1;
+    return row->op->uses & BENCH_WEIGHTS ? dtype_name(row->at.weights)
+                                         : inverse_part(row, '/', text, size);
 }
 
 static void add_columns(json_t *t)
@@ -47,6 +57,8 @@ static void add_columns(json_t *t)
                    {"chunk", "chunk", NULL, 6},
                    {"method", "method", NULL, 0},
                    {"type", "type", NULL, 0},
+                   {"executor", "executor", NULL, 0},
+                   {"rho", "rho", NULL, 3},
                    {"cache", "caches", NULL, 0},
                    {"median_us", "median", "us", 4},
                    {"low_us", "95 % low", "us", 4},
@@ -66,8 +78,14 @@ static void add_columns(json_t *t)
             table_number(t, COLUMNS[i].name, COLUMNS[i].title, COLUMNS[i].unit, COLUMNS[i].digits);
         else
             table_text(t, COLUMNS[i].name, COLUMNS[i].title);
+        if (i == 0)
+            table_hide(t); // the columns beside it say the same
     }
 }
+
+// What a row is; COLUMNS of these names.
+static const char *const KEY[] = {"op",     "shape", "tokens",   "batch", "depth", "chunk",
+                                  "method", "type",  "executor", "rho",   "cache", NULL};
 
 // A figure that the operation has, or null.
 static json_t *used(const struct kernel_row *row, unsigned uses, int value)
@@ -88,12 +106,14 @@ static const char *words(const struct kernel_row *row)
 
 static json_t *make_row(const struct kernel_row *row, const struct ceilings *c)
 {
-    char method[64], type[64];
+    char method[64], type[64], executor[64];
     json_t *out =
-        json_pack("[s, s, s, o, o, o, o, s, s, s]", row->name, row->op->name, row->at.shape.name,
-                  used(row, BENCH_TOKENS, row->at.tokens), used(row, BENCH_BATCH, row->at.batch),
-                  used(row, BENCH_DEPTH, row->at.depth), used(row, BENCH_CHUNK, row->at.chunk),
-                  method_of(row, method, sizeof method), type_of(row, type, sizeof type),
+        json_pack("[s, s, s, o, o, o, o, s?, s?, s?, o, s]", row->name, row->op->name,
+                  row->at.shape.name, used(row, BENCH_TOKENS, row->at.tokens),
+                  used(row, BENCH_BATCH, row->at.batch), used(row, BENCH_DEPTH, row->at.depth),
+                  used(row, BENCH_CHUNK, row->at.chunk), method_of(row, method, sizeof method),
+                  type_of(row, type, sizeof type), executor_of(row, executor, sizeof executor),
+                  row->op->uses & BENCH_KEYS ? json_real(row->at.rho) : json_null(),
                   row->cold ? "cold" : "warm");
     double figures[12];
     for (int i = 0; i < 12; i++)
@@ -123,7 +143,7 @@ static json_t *make_row(const struct kernel_row *row, const struct ceilings *c)
 // --- plots ----------------------------------------------------------------------------------
 
 // Does the benchmark vary this?
-static bool varies(const struct kernel_rows *rows, int (*of)(const struct kernel_row *row))
+static bool varies(const struct kernel_rows *rows, double (*of)(const struct kernel_row *row))
 {
     for (int i = 1; i < rows->n; i++)
         if (of(&rows->row[i]) != of(&rows->row[0]))
@@ -131,26 +151,19 @@ static bool varies(const struct kernel_rows *rows, int (*of)(const struct kernel
     return false;
 }
 
-static int tokens_of(const struct kernel_row *row)
+static double tokens_of(const struct kernel_row *row)
 {
     return row->op->uses & BENCH_BATCH ? row->at.batch : row->at.tokens;
 }
 
-static int chunk_of(const struct kernel_row *row)
+static double chunk_of(const struct kernel_row *row)
 {
     return row->op->uses & BENCH_CHUNK ? row->at.chunk : 0;
 }
 
-// What a line of a plot stands for: the row's name without the number along x.
-static void series_name(const struct kernel_row *row, bool by_chunk, char *text, size_t size)
+static double rho_of(const struct kernel_row *row)
 {
-    char method[64], type[64], place[64] = "";
-    if (by_chunk)
-        snprintf(place, sizeof place, " T=%d", row->at.tokens);
-    else if (row->op->uses & BENCH_CHUNK)
-        snprintf(place, sizeof place, " C=%d", row->at.chunk);
-    snprintf(text, size, "%s %s%s %s %s", row->op->name, row->at.shape.name, place,
-             method_of(row, method, sizeof method), type_of(row, type, sizeof type));
+    return row->op->uses & BENCH_KEYS ? row->at.rho : 0;
 }
 
 static bool plotted(const struct kernel_row *row)
@@ -158,43 +171,99 @@ static bool plotted(const struct kernel_row *row)
     return row->n > 0 && !*row->skipped && !row->cold;
 }
 
+// A family of plots: one for each operation, shape and type, each with a line for each method.
+struct panels {
+    const char *name, *title, *y_title, *y_unit;
+    bool by_chunk;     // along x; else by tokens or sequences
+    bool chunks, rhos; // which also tell lines apart
+};
+
+static void name_panel(const struct panels *p, const struct kernel_row *row, char *text,
+                       size_t size)
+{
+    char type[64], tokens[32] = "";
+    const char *t = type_of(row, type, sizeof type);
+    if (p->by_chunk)
+        snprintf(tokens, sizeof tokens, ", T=%d", row->at.tokens);
+    snprintf(text, size, "%s of %s, %s%s%s%s", p->title, row->op->name, row->at.shape.name, tokens,
+             t ? ", " : "", t ? t : "");
+}
+
+static void name_series(const struct panels *p, const struct kernel_row *row, char *text,
+                        size_t size)
+{
+    char method[64], executor[64];
+    const char *m = method_of(row, method, sizeof method);
+    const char *x = executor_of(row, executor, sizeof executor);
+    struct buf b = {.max = size - 1};
+    buf_str(&b, m ? m : row->op->name);
+    if (x)
+        buf_format(&b, " %s", x);
+    if (p->chunks && !p->by_chunk && m)
+        buf_format(&b, " C=%d", row->at.chunk);
+    if (p->rhos && row->op->uses & BENCH_KEYS)
+        buf_format(&b, " rho=%g", row->at.rho);
+    if (row->op->uses & BENCH_DEPTH)
+        buf_format(&b, " depth=%d", row->at.depth);
+    snprintf(text, size, "%s", b.data ? b.data : "");
+    buf_fini(&b);
+}
+
+// The points of the row's line: in the panel of its name, made when it is not there.
+static json_t *panel_series(json_t *doc, const struct panels *p, const struct kernel_row *row)
+{
+    char title[200], series[128];
+    size_t i;
+    json_t *plot, *plots = json_object_get(doc, "plots");
+    name_panel(p, row, title, sizeof title);
+    name_series(p, row, series, sizeof series);
+    json_array_foreach(plots, i, plot)
+    {
+        if (!strcmp(json_string_value(json_object_get(plot, "title")), title))
+            return plot_series(plot, series);
+    }
+    const char *x = p->by_chunk ? "chunk" : row->op->uses & BENCH_BATCH ? "sequences" : "tokens";
+    plot = doc_plot(doc, p->name, "line", title,
+                    &(struct plot_axes){x, "", p->y_title, p->y_unit, PLOT_LOG});
+    return plot_series(plot, series);
+}
+
+static bool in_panels(const struct panels *p, const struct kernel_row *row)
+{
+    return plotted(row) && (!p->by_chunk || row->op->uses & BENCH_CHUNK);
+}
+
 static void plot_times(json_t *doc, const struct kernel_rows *rows, bool by_chunk)
 {
-    json_t *plot = doc_plot(doc, by_chunk ? "time_chunk" : "time", "line",
-                            by_chunk ? "Time by chunk size, caches warm" : "Time, caches warm",
-                            &(struct plot_axes){.x_title = by_chunk ? "chunk" : "tokens",
-                                                .x_unit = "",
-                                                .y_title = "time",
-                                                .y_unit = "us",
-                                                .scale = PLOT_LOG});
+    const struct panels p = {.name = by_chunk ? "time_chunk" : "time",
+                             .title = "Time",
+                             .y_title = "time",
+                             .y_unit = "us",
+                             .by_chunk = by_chunk,
+                             .chunks = varies(rows, chunk_of),
+                             .rhos = varies(rows, rho_of)};
     for (int i = 0; i < rows->n; i++) {
         const struct kernel_row *row = &rows->row[i];
-        char name[200];
-        if (!plotted(row) || (by_chunk && !(row->op->uses & BENCH_CHUNK)))
+        if (!in_panels(&p, row))
             continue;
         const struct stat_summary s = stat_summarise(row->us, row->round, row->n, 1);
-        series_name(row, by_chunk, name, sizeof name);
-        plot_range(plot_series(plot, name), by_chunk ? chunk_of(row) : tokens_of(row), s.median,
+        plot_range(panel_series(doc, &p, row), by_chunk ? chunk_of(row) : tokens_of(row), s.median,
                    s.interval.low, s.interval.high);
     }
 }
 
 static void plot_errors(json_t *doc, const struct kernel_rows *rows)
 {
-    json_t *plot = doc_plot(doc, "error_chunk", "line", "Error by chunk size",
-                            &(struct plot_axes){.x_title = "chunk",
-                                                .x_unit = "",
-                                                .y_title = "largest error",
-                                                .y_unit = "",
-                                                .scale = PLOT_LOG});
-    for (int i = 0; i < rows->n; i++) {
-        const struct kernel_row *row = &rows->row[i];
-        char name[200];
-        if (!plotted(row) || !(row->op->uses & BENCH_CHUNK) || !(row->error > 0))
-            continue;
-        series_name(row, true, name, sizeof name);
-        plot_point(plot_series(plot, name), row->at.chunk, row->error);
-    }
+    const struct panels p = {.name = "error_chunk",
+                             .title = "Largest error",
+                             .y_title = "error",
+                             .y_unit = "",
+                             .by_chunk = true,
+                             .rhos = varies(rows, rho_of)};
+    for (int i = 0; i < rows->n; i++)
+        if (in_panels(&p, &rows->row[i]) && rows->row[i].error > 0)
+            plot_point(panel_series(doc, &p, &rows->row[i]), rows->row[i].at.chunk,
+                       rows->row[i].error);
 }
 
 static void plot_roofline(json_t *doc, const struct kernel_rows *rows, const struct ceilings *c)
@@ -236,6 +305,18 @@ static bool same_place(const struct kernel_row *a, const struct kernel_row *b)
            !strcmp(a->at.shape.name, b->at.shape.name);
 }
 
+static void say_faster(json_t *doc, const struct kernel_row *best, const struct kernel_row *base)
+{
+    char best_name[64], base_name[64];
+    doc_summary(doc,
+                "%s of %s, %d tokens in chunks of %d: %s takes %.4g us, %.2f times as fast as %s "
+                "(%.4g us).",
+                base->op->name, base->at.shape.name, base->at.tokens, base->at.chunk,
+                inverse_name(&best->at.inverse, best_name, sizeof best_name), median_of(best),
+                median_of(base) / median_of(best),
+                inverse_name(&base->at.inverse, base_name, sizeof base_name), median_of(base));
+}
+
 // How much faster the fastest right method is than substitution in float32, at every chunk size.
 static void compare_methods(json_t *doc, const struct kernel_rows *rows)
 {
@@ -252,9 +333,7 @@ static void compare_methods(json_t *doc, const struct kernel_rows *rows)
                 best = row;
         }
         if (best && best != base)
-            doc_summary(doc, "%s: %.4g us; %.2f times as fast as %s (%.4g us).", best->name,
-                        median_of(best), median_of(base) / median_of(best), base->name,
-                        median_of(base));
+            say_faster(doc, best, base);
     }
 }
 
@@ -312,7 +391,7 @@ json_t *kernel_rows_report(const struct kernel_rows *rows, const struct ceilings
     json_t *doc = doc_create("kernel_benchmark", "Kernel benchmark", environment_take);
     json_t *table = doc_table(doc, "rows", "Operations");
     add_columns(table);
-    table_comparable(table, &(struct table_compare){"row", "median_us", "low_us", "high_us", true});
+    table_comparable(table, &(struct table_compare){KEY, "median_us", "low_us", "high_us", true});
     for (int i = 0; i < rows->n; i++)
         table_row(table, kernel_row_state(&rows->row[i]), make_row(&rows->row[i], c));
     count_states(doc, rows);

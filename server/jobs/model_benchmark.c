@@ -356,6 +356,7 @@ static void add_speeds(json_t *doc, const struct cell *cells, int n, const struc
     json_t *decode = doc_plot(doc, "decode", "line", "Generated tokens a second",
                               &(struct plot_axes){"depth", "tokens", "speed", "tok/s", PLOT_LOG});
     table_text(t, "row", "row");
+    table_hide(t);
     table_number(t, "depth", "depth", "tokens", 6);
     table_number(t, "batch", "sequences", NULL, 6);
     table_number(t, "first_ms", "first token", "ms", 4);
@@ -368,8 +369,8 @@ static void add_speeds(json_t *doc, const struct cell *cells, int n, const struc
     table_number(t, "step_ms", "between tokens", "ms", 4);
     table_number(t, "step_p99_ms", "p99", "ms", 4);
     table_number(t, "runs", "runs", NULL, 6);
-    table_comparable(
-        t, &(struct table_compare){"row", "decode_s", "decode_low", "decode_high", false});
+    table_comparable(t, &(struct table_compare){(const char *const[]){"depth", "batch", NULL},
+                                                "decode_s", "decode_low", "decode_high", false});
     for (int i = 0; i < n; i++) {
         const struct cell *c = &cells[i];
         double flops, bytes;
@@ -394,7 +395,7 @@ static void add_speeds(json_t *doc, const struct cell *cells, int n, const struc
                             doc_number(100 * step * decode_s / c->batch),
                             doc_number(median_of(c->step_ms, c->runs)),
                             doc_number(median_of(c->step_p99_ms, c->runs)), c->runs));
-        snprintf(series, sizeof series, "%d sequences", c->batch);
+        snprintf(series, sizeof series, "batch %d", c->batch);
         plot_point(plot_series(prefill, series), c->depth, prompt_s);
         plot_range(plot_series(decode, series), c->depth, decode_s, range.low, range.high);
     }
@@ -431,7 +432,7 @@ static json_t *make_result(const struct cell *cells, int n, const struct job_nod
     for (int i = 0; i < n; i++)
         if (cells[i].runs)
             doc_summary(doc,
-                        "Depth %d, %d sequences: first token %.4g ms, prompt %.4g tok/s, "
+                        "Depth %d, batch %d: first token %.5g ms, prompt %.4g tok/s, "
                         "generation %.4g tok/s.",
                         cells[i].depth, cells[i].batch, median_of(cells[i].first_ms, cells[i].runs),
                         median_of(cells[i].prefill_s, cells[i].runs),

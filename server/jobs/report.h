@@ -12,6 +12,7 @@
 //             columns and leaves the others empty. Checks are the table "checks". Null is empty. A text
 //             that a spreadsheet would run as a formula begins with '
 //   HTML      one file without scripts or outside requests, plots as SVG, for paper and small screens
+// Markdown and HTML, for people, leave out columns that have nothing in any row or are "hidden": true.
 #ifndef REPORT_H
 #define REPORT_H
 

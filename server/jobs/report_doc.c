@@ -107,6 +107,7 @@ static int read_columns(struct report_doc *d, struct report_table *t, const json
         column->kind = strcmp(report_doc_text(d, json_object_get(c, "kind")), "number")
                            ? REPORT_TEXT
                            : REPORT_NUMBER;
+        column->hidden = json_is_true(json_object_get(c, "hidden"));
         if (!*column->title)
             column->title = column->name;
         if (!*column->name)
@@ -154,6 +155,17 @@ static bool is_whole(const struct report_table *t, int column)
     return true;
 }
 
+// Nothing but null and "" in any row.
+static bool is_empty(const struct report_table *t, int column)
+{
+    for (int i = 0; i < t->n_rows; i++) {
+        const json_t *v = json_array_get(t->rows[i], (size_t)column);
+        if (!json_is_null(v) && !(json_is_string(v) && json_string_length(v) == 0))
+            return false;
+    }
+    return t->n_rows > 0;
+}
+
 static void read_table(struct report_doc *d, const json_t *table, size_t i)
 {
     char at[32];
@@ -171,8 +183,10 @@ static void read_table(struct report_doc *d, const json_t *table, size_t i)
         if (!*t->title)
             t->title = t->name;
         read_rows(d, t, table, at);
-        for (int c = 0; c < t->n_columns; c++)
+        for (int c = 0; c < t->n_columns; c++) {
             t->columns[c].whole = is_whole(t, c);
+            t->columns[c].hidden = t->columns[c].hidden || is_empty(t, c);
+        }
         d->n_tables++;
         return;
     }
@@ -196,9 +210,9 @@ static void read_tables(struct report_doc *d, const json_t *tables)
 // --- checks ---------------------------------------------------------------------------------
 
 static const struct report_column CHECK_COLUMNS[] = {
-    {"name", "check", "", REPORT_TEXT, 0, false},
-    {"value", "value", "", REPORT_NUMBER, 0, false},
-    {"limit", "limit", "", REPORT_NUMBER, 0, false},
+    {.name = "name", .title = "check", .unit = "", .kind = REPORT_TEXT},
+    {.name = "value", .title = "value", .unit = "", .kind = REPORT_NUMBER},
+    {.name = "limit", .title = "limit", .unit = "", .kind = REPORT_NUMBER},
 };
 enum { CHECK_COLUMNS_N = sizeof CHECK_COLUMNS / sizeof *CHECK_COLUMNS };
 

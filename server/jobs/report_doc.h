@@ -30,8 +30,9 @@ enum report_kind { REPORT_TEXT, REPORT_NUMBER };
 struct report_column {
     const char *name, *title, *unit;
     enum report_kind kind;
-    int digits; // significant ones shown to people; 0: as many as say something, at most 6
-    bool whole; // not one of its numbers has a fraction
+    int digits;  // significant ones shown to people; 0: as many as say something, at most 6
+    bool whole;  // not one of its numbers has a fraction
+    bool hidden; // from people: for scripts alone, or nothing in it. CSV and JSON have it
 };
 
 struct report_table {

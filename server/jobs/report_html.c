@@ -58,6 +58,8 @@ static void write_head(struct buf *out, const struct report_table *t)
     buf_str(out, "<thead><tr>");
     for (int i = 0; i < t->n_columns; i++) {
         const struct report_column *c = &t->columns[i];
+        if (c->hidden)
+            continue;
         buf_format(out, "<th scope=\"col\"%s>",
                    c->kind == REPORT_NUMBER ? " class=\"number\"" : "");
         write_text(out, c->title);
@@ -99,9 +101,14 @@ static void write_row(struct report_doc *d, struct buf *out, const struct report
 {
     const char *state = t->states ? t->states[row] : "ok";
     buf_format(out, "<tr class=\"%s\">", state_class(state));
-    for (int i = 0; i < t->n_columns; i++)
+    bool first = true;
+    for (int i = 0; i < t->n_columns; i++) {
+        if (t->columns[i].hidden)
+            continue;
         write_cell(out, value_cell(d, json_array_get(t->rows[row], (size_t)i), &t->columns[i]),
-                   &t->columns[i], i == 0);
+                   &t->columns[i], first);
+        first = false;
+    }
     if (t->states) {
         buf_str(out, "<td class=\"state\">");
         write_text(out, state);

@@ -112,9 +112,16 @@ static bool is_number(const struct report_table *t, int column)
     return column < t->n_columns && t->columns[column].kind == REPORT_NUMBER;
 }
 
+static bool is_hidden(const struct report_table *t, int column)
+{
+    return column < t->n_columns && t->columns[column].hidden;
+}
+
 static void write_row(struct buf *out, const struct grid *g, const struct report_table *t, int row)
 {
     for (int c = 0; c < g->n_columns; c++) {
+        if (is_hidden(t, c))
+            continue;
         const char *text = g->cells[row * g->n_columns + c];
         int pad = g->widths[c] - width_of(text);
         bool right = is_number(t, c);
@@ -127,6 +134,8 @@ static void write_row(struct buf *out, const struct grid *g, const struct report
 static void write_rule(struct buf *out, const struct grid *g, const struct report_table *t)
 {
     for (int c = 0; c < g->n_columns; c++) {
+        if (is_hidden(t, c))
+            continue;
         buf_str(out, "| ");
         for (int i = 0; i < g->widths[c] - is_number(t, c); i++)
             buf_str(out, "-");

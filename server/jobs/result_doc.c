@@ -73,6 +73,13 @@ void table_number(json_t *table, const char *name, const char *title, const char
                                 unit, "kind", "number", "digits", digits));
 }
 
+void table_hide(json_t *table)
+{
+    const json_t *columns = json_object_get(table, "columns");
+    json_object_set_new(json_array_get(columns, json_array_size(columns) - 1), "hidden",
+                        json_true());
+}
+
 void table_note(json_t *table, const char *text)
 {
     json_object_set_new(table, "note", json_string(text));
@@ -80,10 +87,12 @@ void table_note(json_t *table, const char *text)
 
 void table_comparable(json_t *table, const struct table_compare *c)
 {
+    json_t *key = json_array();
+    for (int i = 0; c->key[i]; i++)
+        json_array_append_new(key, json_string(c->key[i]));
     json_object_set_new(table, "compare",
-                        json_pack("{s:[s], s:s, s:s, s:s, s:b}", "key", c->key, "value", c->value,
-                                  "low", c->low, "high", c->high, "lower_is_better",
-                                  c->lower_is_better));
+                        json_pack("{s:o, s:s, s:s, s:s, s:b}", "key", key, "value", c->value, "low",
+                                  c->low, "high", c->high, "lower_is_better", c->lower_is_better));
 }
 
 void table_row(json_t *table, const char *state, json_t *row_take)

@@ -23,10 +23,12 @@ void doc_check(json_t *doc, const char *name, double value, double limit, bool l
 json_t *doc_table(json_t *doc, const char *name, const char *title);
 void table_text(json_t *table, const char *name, const char *title);
 void table_number(json_t *table, const char *name, const char *title, const char *unit, int digits);
+void table_hide(json_t *table); // the last column: for scripts, not for people
 void table_note(json_t *table, const char *text);
-// What compare.h compares: the rows of the same `key`, by these columns.
+// What compare.h compares: the rows that have the same in the columns `key` (ended by NULL).
 struct table_compare {
-    const char *key, *value, *low, *high;
+    const char *const *key;
+    const char *value, *low, *high;
     bool lower_is_better;
 };
 void table_comparable(json_t *table, const struct table_compare *c);

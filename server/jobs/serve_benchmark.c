@@ -253,8 +253,9 @@ static void add_columns(json_t *t)
 static void plot_percentiles(json_t *doc, const char *name, const char *title, struct trial *steps,
                              int n)
 {
-    json_t *plot = doc_plot(doc, name, "line", title,
-                            &(struct plot_axes){"share of requests", "%", title, "ms", PLOT_LOG_Y});
+    json_t *plot =
+        doc_plot(doc, name, "line", title,
+                 &(struct plot_axes){"share of requests", "%", "time", "ms", PLOT_LOG_Y});
     for (int i = 0; i < n; i++) {
         const struct load_step *s = &steps[i].load;
         double *x = mem_alloc((size_t)s->n * sizeof *x);

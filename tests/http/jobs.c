@@ -87,6 +87,7 @@ Test(jobs, types_tell_what_there_is)
     json_t *types = call(&status, "GET", "/v1/job-types", "", NULL), *type;
     size_t i;
     cr_assert(status == 200 && json_array_size(json_object_get(types, "data")) >= 1);
+    cr_expect(strstr(job_text(types, "compare_url"), "/compare?with=") != NULL);
     json_array_foreach(json_object_get(types, "data"), i, type)
     {
         cr_expect(*job_text(type, "name") && *job_text(type, "title"));

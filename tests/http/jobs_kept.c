@@ -257,3 +257,36 @@ Test(jobs_kept, exclusive_holds_clients_back_for_a_while)
     cr_assert(server_end(&server) == 0);
     buf_fini(&body);
 }
+
+// What /readyz?strict says, when it has begun to say so; of an exclusive job it may change between any
+// two of its samples.
+static void await_strict(int status, const char *code)
+{
+    struct answer a = {0};
+    for (int tries = 0; tries < 3000 && a.status != status; tries++) {
+        usleep(a.status ? 10000 : 0);
+        client_once(&a, server.port, "GET", "/readyz?strict", "", NULL);
+    }
+    cr_assert(a.status == status && answer_has(&a, code), "%d", a.status);
+    cr_assert((status == 503) == (answer_header(&a, "Retry-After") != NULL));
+    client_once(&a, server.port, "GET", "/readyz", "", NULL);
+    cr_assert(a.status == 200);
+    answer_fini(&a);
+}
+
+Test(jobs_kept, strict_readiness_ends_while_clients_are_held)
+{
+    static const char *const OPTIONS[] = {"--context-max", "1024", "--threads", "1", NULL};
+    char id[64], path[128];
+    int status;
+    cr_assert(server_start(&server, OPTIONS));
+    await_strict(200, "ok");
+    job_submit(server.port,
+               "{\"type\":\"self_test\",\"spec\":{\"seconds\":600},\"exclusive\":true}", id);
+    await_strict(503, "admission_paused");
+    snprintf(path, sizeof path, "/v1/jobs/%s/cancel", id);
+    json_decref(job_call(server.port, &status, "POST", path, "", "{}"));
+    json_decref(job_end(server.port, id, "cancelled"));
+    await_strict(200, "ok");
+    cr_assert(server_end(&server) == 0);
+}

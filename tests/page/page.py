@@ -352,7 +352,9 @@ def test_list_moves_and_filters():
 def measuring_job(i):
     """A job with plots and rows that can be compared, where this server has such a kind."""
     if "kernel_benchmark" in TYPES:
-        return submit(type="kernel_benchmark", name=f"arm {i}")
+        spec = {"chunks": [32, 64], "methods": ["auto", "merge"], "types": ["fp32", "int8"], "caches": "warm",
+                "tokens": 256, "rounds": 2, "seconds_min": 0.01, "seconds_max": 0.02}
+        return submit(type="kernel_benchmark", name=f"arm {i}", spec=spec)
     return submit(spec={"seconds": 1}, name=f"arm {i}")
 
 

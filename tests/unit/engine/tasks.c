@@ -197,8 +197,11 @@ Test(tasks, a_hold_ends_by_itself)
     static struct client g;
     rig_open(&r, &(struct rig_options){0});
     const struct gen_params p = rig_params(prompt, 10, 1);
+    cr_assert(not(engine_holds_clients(r.en)));
     run_now(&c, true);
+    cr_assert(engine_holds_clients(r.en));
     client_run(&g, &r, &p);
+    cr_assert(not(engine_holds_clients(r.en)));
     cr_assert(ge(dbl, clock_ms_between(c.begun_ns, g.status.started_ns), HOLD_MS));
     client_drop(&g);
     rig_close(&r);

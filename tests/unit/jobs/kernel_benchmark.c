@@ -96,7 +96,8 @@ Test(kernel_benchmark, a_wrong_kernel_is_a_failed_row)
 static const char *verdict_of(json_t *a, json_t *b)
 {
     struct err e = {0};
-    json_t *doc = compare_results(a, "a", b, "b", COMPARE_TOLERANCE, &e);
+    json_t *doc =
+        compare_results(a, b, &(struct compare_options){"a", "b", COMPARE_TOLERANCE, NULL}, &e);
     cr_assert(doc != NULL, "%s", e.text);
     const bool slower = !strcmp(json_string_value(json_object_get(doc, "verdict")), "fail");
     json_decref(doc);

@@ -235,6 +235,19 @@ Test(report, counts_have_no_fraction)
                    REPORT_MARKDOWN, "| 121 | 2.00 |\n| 7   | 1.25 |\n");
 }
 
+// What scripts need and people do not, and columns that have nothing in them.
+Test(report, columns_may_be_hidden_from_people)
+{
+    static const char TABLE[] =
+        "\"tables\":[{\"name\":\"t\",\"columns\":[{\"name\":\"id\",\"hidden\":true},"
+        "{\"name\":\"none\"},{\"name\":\"op\"},{\"name\":\"us\"}],"
+        "\"rows\":[[\"x 1\",null,\"x\",1],[\"y 2\",\"\",\"y\",2]]}]";
+    check_contains(TABLE, REPORT_MARKDOWN, "| op  | us  |\n| --- | --- |\n| x   | 1   |\n");
+    check_contains(TABLE, REPORT_HTML, "<thead><tr><th scope=\"col\">op</th>");
+    check_contains(TABLE, REPORT_HTML, "<th scope=\"row\">x</th><td>1</td>");
+    check_contains(TABLE, REPORT_CSV, "table,state,id,none,op,us\r\nt,,x 1,,x,1\r\n");
+}
+
 Test(report, a_legend_says_what_its_names_share_once)
 {
     check_contains(
