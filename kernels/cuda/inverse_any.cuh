@@ -31,8 +31,8 @@ struct tri_blocks {
     int ld, step;
 };
 
-// What becomes of a product: on sub-diagonals first .. last the old value where it is kept (below
-// sub-diagonal keep_below) plus sign times the sum; elsewhere nothing, or 0 with clear.
+// What becomes of a product: on sub-diagonals first .. last the old value where it is kept (sub-diagonals
+// 0 .. keep_below - 1) plus sign times the sum; elsewhere nothing, or 0 with clear.
 struct tri_rule {
     float sign;
     int keep_below, first, last;
@@ -85,7 +85,8 @@ __device__ __noinline__ tri_seen tri_products(const tri_blocks c, const tri_bloc
 #pragma unroll
         for (int e = 0; e < TILE_VALUES; e++) {
             const int y = tile_row(e), x = tile_col(e);
-            const bool keep = at < n && row[r] + y - col[r] - x < rule.keep_below;
+            const int d = row[r] + y - col[r] - x; // above the diagonal nothing is kept, or there
+            const bool keep = at < n && d >= 0 && d < rule.keep_below;
             result[r][e] =
                 tile_value<TYPE>(sum, e, keep ? old[y * c.ld + x] : 0.0f, rule.sign, seen);
         }

@@ -1,9 +1,10 @@
 // inverse_default.cuh - the sound default, neumann:16,3,8, for one matrix in shared memory, in place.
 //
 // Leaves of 16 x 16 are inverted in registers, by a warp each on the tensor cores, or for fp32 by one
-// or two columns a thread; the merges replace A21 by A21 X11 and that by X21 = -X22 (A21 X11), so that
-// a matrix needs no room but its own. The products are those of inverse_any.cuh, each rounded as there;
-// what the masks make zero beforehand is left out in fp32. int8 goes the general way.
+// or two columns a thread in multiply-adds. The merges replace A21 by A21 X11 and that by
+// X21 = -X22 (A21 X11), so that a matrix needs no room but its own; for fp32 they are three products of tf32.
+// The products are those of inverse_any.cuh, each rounded as there; what the masks make zero beforehand is
+// left out in fp32. int8 goes the general way.
 #ifndef INVERSE_DEFAULT_CUH
 #define INVERSE_DEFAULT_CUH
 
@@ -265,7 +266,8 @@ template <typename HOW, int WIDTH, bool SECOND>
 __device__ __forceinline__ void tri_merge_half(float *m, tri_seen &seen)
 {
     using L = typename HOW::L;
-    constexpr int TYPE = HOW::TYPE, WARPS = HOW::WARPS;
+    constexpr int TYPE = HOW::TYPE == INVERSE_FP32 ? TRI_SPLIT_FP32 : HOW::TYPE;
+    constexpr int WARPS = HOW::WARPS;
     constexpr int SIDE = WIDTH / 16;
     constexpr int TILES = L::CHUNK / WIDTH / 2 * SIDE * SIDE, ROUNDS = (TILES + WARPS - 1) / WARPS;
     constexpr int ld = tri_ld(L::CHUNK);

@@ -2,14 +2,16 @@
 //
 // Tiles are float32 in shared memory; operands are rounded on their way into registers, sums are
 // float32 (int32 for int8). A warp makes a tile, on the tensor cores (mma.sync, every chip from sm_80 on).
-// fp32 is three products of tf32: x = high + low, high to 11 bits and low to the 11 after them, and
-// low by low left out. That keeps some 22 bits of every product, where a float32 multiplication keeps 24;
-// T errs by no more than with those, which the reading of shared memory would bound.
+// fp32 has no such instruction: it is ordinary multiply-adds, and where speed counts TRI_SPLIT_FP32, three
+// products of tf32: x = high + low, high to 11 bits and low to the 11 after them, low by low left out.
 #ifndef INVERSE_TILE_CUH
 #define INVERSE_TILE_CUH
 
 #include "ops_cuda.cuh"
 #include "ptx.cuh"
+
+// A way to multiply beside those of inverse_type.
+static constexpr int TRI_SPLIT_FP32 = INVERSE_INT8 + 1;
 
 // What a thread saw of the products it took part in; see inverse_report.
 struct tri_seen {
@@ -110,7 +112,7 @@ __device__ __forceinline__ float tri_join(int high, int middle, int low, float k
     return (float)tri_fixed(keep + rounded, lost) * unit;
 }
 
-// x = high + low for fp32. What low loses by being cut to tf32 is 2^-22 of x. A NaN stays in low.
+// x = high + low. What low loses by being cut to tf32 is 2^-22 of x. A NaN stays in low.
 __device__ __forceinline__ void tri_split_fp32(float x, uint32_t &high, uint32_t &low)
 {
     high = (__float_as_uint(x) + 0x1000u) & ~0x1fffu;
@@ -137,6 +139,20 @@ __device__ __forceinline__ void tile_add(tile_sum<TYPE> &sum, const float *a, in
 {
     const int g = tri_lane() / 4, t = tri_lane() % 4;
     if constexpr (TYPE == INVERSE_FP32) {
+#pragma unroll
+        for (int k = 0; k < 16; k += 4) {
+            const float4 rows[2] = {*(const float4 *)(a + g * lda + k),
+                                    *(const float4 *)(a + (g + 8) * lda + k)};
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float *p = b + (k + i) * ldb + 2 * t;
+                const float2 columns[2] = {*(const float2 *)p, *(const float2 *)(p + 8)};
+#pragma unroll
+                for (int e = 0; e < TILE_VALUES; e++)
+                    sum.v[e] += (&rows[e >> 1 & 1].x)[i] * (&columns[e >> 2].x)[e & 1];
+            }
+        }
+    } else if constexpr (TYPE == TRI_SPLIT_FP32) {
 #pragma unroll
         for (int k = 0; k < 16; k += 8) {
             const float2 x = *(const float2 *)(a + g * lda + k + 2 * t);
