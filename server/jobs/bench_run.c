@@ -5,7 +5,9 @@
 
 #include "clock.h"
 #include "device_sync.h"
+#include "run_delay.h"
 
+static const double DELAY_SHARE = 0.1;            // of a sample's time: more is disturbed
 enum { SAMPLE_US = 1000, REPS_MAX = 1000 };       // a warm sample lasts about this long
 static const size_t FLUSH_MAX = (size_t)64 << 20, // copied: twice that goes through the caches
     FLUSH_MIN = (size_t)4 << 20;
@@ -121,12 +123,15 @@ struct sample_task {
 static int time_runs(struct sample_task *t, const struct ops *ops, struct dev *dev, struct err *e)
 {
     const int reps = t->sample->reps;
-    const int64_t begun_ns = clock_ns();
+    const int64_t delay_ns = run_delay_ns(), begun_ns = clock_ns();
     for (int i = 0; i < reps; i++)
         t->c->op->run(t->c, ops, dev);
     if (device_sync(ops, dev, e))
         return -1;
-    t->sample->us = clock_ms_between(begun_ns, clock_ns()) * 1e3 / reps;
+    const double ms = clock_ms_between(begun_ns, clock_ns());
+    t->sample->us = ms * 1e3 / reps;
+    // Waking a thread counts a little on any machine; one that lost its processor lost milliseconds.
+    t->sample->disturbed = (double)(run_delay_ns() - delay_ns) > DELAY_SHARE * 1e6 * ms;
     return 0;
 }
 

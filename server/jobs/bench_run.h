@@ -22,10 +22,11 @@ int bench_case_place(struct job_run *run, struct bench_case *c, struct err *e) M
 void bench_case_release(struct job_run *run, struct bench_case *c); // and bench_fini
 
 struct bench_sample {
-    int reps;      // runs timed together; 0: found out by the first sample and set
-    bool cold;     // flush before; then reps is 1
-    double us;     // of one run
-    int contended; // the most generations that ran beside a sample
+    int reps;       // runs timed together; 0: found out by the first sample and set
+    bool cold;      // flush before; then reps is 1
+    double us;      // of one run
+    int contended;  // the most generations that ran beside a sample
+    bool disturbed; // other processes kept this one from the processors for a good part of it
 };
 int bench_case_sample(struct job_run *run, struct bench_case *c, const struct bench_flush *f,
                       struct bench_sample *s, struct err *e) MUST_USE;

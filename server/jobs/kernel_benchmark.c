@@ -175,14 +175,22 @@ static int measure_row(struct bench *b, struct bench_case *c, struct kernel_row 
     const int first = row->n;
     const int64_t begun_ns = clock_ns();
     enum stat_verdict verdict = STAT_GO_ON;
+    double least_us = INFINITY;
     if (bench_case_sample(b->run, c, &b->flush, &s, e)) // warm-up, not kept
         return -1;
     while (verdict == STAT_GO_ON) {
         if (cancelled(b, e) || bench_case_sample(b->run, c, &b->flush, &s, e))
             return -1;
-        kernel_row_add(row, s.us, round);
-        verdict = stat_rule_ask(&b->rule, row->us + first, row->n - first,
-                                clock_ms_between(begun_ns, clock_ns()) / 1e3);
+        const double seconds = clock_ms_between(begun_ns, clock_ns()) / 1e3;
+        row->disturbed += s.disturbed;
+        least_us = fmin(least_us, s.us);
+        if (s.disturbed && seconds < b->rule.seconds_max)
+            continue;
+        const bool none = s.disturbed && row->n == first; // the fastest stands for all of them
+        row->unquiet = row->unquiet || none;
+        if (none || !s.disturbed)
+            kernel_row_add(row, none ? least_us : s.us, round);
+        verdict = stat_rule_ask(&b->rule, row->us + first, row->n - first, seconds);
     }
     row->noisy = row->noisy || verdict == STAT_NOISY;
     row->reps = s.reps;

@@ -67,6 +67,7 @@ static void add_columns(json_t *t)
                    {"p90_us", "p90", "us", 4},
                    {"noise", "noise", "%", 2},
                    {"samples", "samples", NULL, 6},
+                   {"disturbed", "disturbed", NULL, 6},
                    {"bytes_s", "bytes", "GB/s", 4},
                    {"flops_s", "operations", "GFLOP/s", 4},
                    {"share", "of the ceiling", "%", 3},
@@ -101,8 +102,13 @@ static const char *words(const struct kernel_row *row)
         return row->skipped;
     if (!row->n)
         return "not measured";
-    return row->contended ? "ok, beside clients" : row->noisy ? "ok, still noisy" : "ok";
+    return row->contended ? "ok, beside clients"
+           : row->unquiet ? "ok, beside other processes"
+           : row->noisy   ? "ok, still noisy"
+                          : "ok";
 }
+
+enum { N_FIGURES = 13 }; // the columns from median_us to limit
 
 static json_t *make_row(const struct kernel_row *row, const struct ceilings *c)
 {
@@ -115,8 +121,8 @@ static json_t *make_row(const struct kernel_row *row, const struct ceilings *c)
                   type_of(row, type, sizeof type), executor_of(row, executor, sizeof executor),
                   row->op->uses & BENCH_KEYS ? json_real(row->at.rho) : json_null(),
                   row->cold ? "cold" : "warm");
-    double figures[12];
-    for (int i = 0; i < 12; i++)
+    double figures[N_FIGURES];
+    for (int i = 0; i < N_FIGURES; i++)
         figures[i] = NAN;
     if (row->n) {
         const struct stat_summary s = stat_summarise(row->us, row->round, row->n, 1);
@@ -127,6 +133,7 @@ static json_t *make_row(const struct kernel_row *row, const struct ceilings *c)
                                  s.p90,
                                  100 * s.noise,
                                  s.n,
+                                 row->disturbed,
                                  row->bytes / s.median / 1e3,
                                  row->flops / s.median / 1e3,
                                  100 * floor_us(row, c) / s.median,
@@ -134,7 +141,7 @@ static json_t *make_row(const struct kernel_row *row, const struct ceilings *c)
                                  row->limit};
         memcpy(figures, values, sizeof figures);
     }
-    for (int i = 0; i < 12; i++)
+    for (int i = 0; i < N_FIGURES; i++)
         json_array_append_new(out, doc_number(figures[i]));
     json_array_append_new(out, json_string(words(row)));
     return out;
@@ -339,7 +346,7 @@ static void compare_methods(json_t *doc, const struct kernel_rows *rows)
 
 static void count_states(json_t *doc, const struct kernel_rows *rows)
 {
-    int failed = 0, skipped = 0, contended = 0, noisy = 0;
+    int failed = 0, skipped = 0, contended = 0, noisy = 0, disturbed = 0, samples = 0;
     const struct kernel_row *worst = NULL;
     for (int i = 0; i < rows->n; i++) {
         const struct kernel_row *row = &rows->row[i];
@@ -348,6 +355,8 @@ static void count_states(json_t *doc, const struct kernel_rows *rows)
         skipped += !strcmp(state, "skipped");
         contended += row->contended > 0;
         noisy += row->noisy;
+        disturbed += row->disturbed;
+        samples += row->n;
         if (!strcmp(state, "failed") && (!worst || row->error > worst->error))
             worst = row;
     }
@@ -358,6 +367,11 @@ static void count_states(json_t *doc, const struct kernel_rows *rows)
                     worst->limit);
     if (contended)
         doc_summary(doc, "%d rows were measured beside clients' generations.", contended);
+    if (disturbed)
+        doc_summary(doc,
+                    "%d samples were set aside beside %d good ones: other processes had the "
+                    "processors in them.",
+                    disturbed, samples);
     if (noisy)
         doc_summary(doc, "%d rows were still noisier than asked when their time was up.", noisy);
 }
@@ -366,6 +380,10 @@ static void add_notes(json_t *doc, const struct kernel_rows *rows)
 {
     doc_note(doc, "Each time is of one run with its launch and the wait for it; warm samples time "
                   "several runs back to back, cold ones one run after the caches were flushed.");
+    doc_note(doc,
+             "Disturbed: samples set aside because threads of this process waited for a "
+             "processor for more than a tenth of them (Linux's schedstat); where a round has no "
+             "other, the fastest of them stands for it.");
     doc_note(doc, "Interval: 95 % bootstrap of the median, whole rounds drawn first. Noise: "
                   "(q3 - q1) / 1.349 / median.");
     doc_note(doc,

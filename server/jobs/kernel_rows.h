@@ -21,6 +21,8 @@ struct kernel_row {
     double *us;
     int *round, n, max;
     int reps, contended;
+    int disturbed; // samples set aside because other processes ran in them
+    bool unquiet;  // one such had to be kept
     bool noisy, judged;
     double error, limit, bytes, flops;
     const char *measure, *why; // of the error and of its limit

@@ -72,6 +72,8 @@ static int width_of(const char *s)
 static void set_cell(struct grid *g, int row, int column, const char *text)
 {
     struct buf b = {0};
+    if (*text == '-') // within a row it begins no list
+        buf_add(&b, text++, 1);
     write_text(&b, text);
     int width = width_of(b.data ? b.data : "");
     if (width > PAD_WIDTH_MAX)

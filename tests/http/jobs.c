@@ -230,7 +230,7 @@ Test(jobs, compare)
     struct answer md = {0};
     snprintf(path, sizeof path, "/v1/jobs/%s/compare?with=%s&format=md", a, b);
     client_once(&md, server.port, "POST", path, "", "{}");
-    cr_assert(md.status == 200 && answer_has(&md, "b / a") && answer_has(&md, b));
+    cr_assert(md.status == 200 && answer_has(&md, "new / base") && answer_has(&md, b));
     answer_fini(&md);
     snprintf(path, sizeof path, "/v1/jobs/%s/compare?with=%s&tolerance=x", a, b);
     v = call(&status, "POST", path, "", "{}");
