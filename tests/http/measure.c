@@ -6,6 +6,7 @@
 
 #include "job_client.h"
 #include "server.h"
+#include "sanitized.h"
 
 static struct server server;
 
@@ -49,7 +50,7 @@ static double figure(const json_t *doc, const char *path)
     return json_number_value(job_at(doc, path));
 }
 
-Test(measure, the_server_takes_its_own_load)
+Test(measure, the_server_takes_its_own_load, .disabled = SANITIZED)
 {
     char id[64];
     json_t *doc = result_of("{\"type\":\"serve_benchmark\",\"spec\":{\"concurrency\":[1,3],"
@@ -72,7 +73,7 @@ Test(measure, the_server_takes_its_own_load)
 }
 
 // The same of a kind whose report has every kind of plot, in every format.
-Test(measure, a_report_can_be_read_in_every_format)
+Test(measure, a_report_can_be_read_in_every_format, .disabled = SANITIZED)
 {
     char id[64];
     struct answer a;
@@ -94,7 +95,7 @@ Test(measure, a_report_can_be_read_in_every_format)
     answer_fini(&a);
 }
 
-Test(measure, raw_samples_are_an_artifact)
+Test(measure, raw_samples_are_an_artifact, .disabled = SANITIZED)
 {
     char id[64];
     struct answer a;

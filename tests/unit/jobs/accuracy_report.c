@@ -7,6 +7,7 @@
 
 #include "json.h"
 #include "measure_rig.h"
+#include "sanitized.h"
 
 static struct ops table; // around ops_cpu, with one operation changed
 
@@ -30,7 +31,7 @@ static char *read_golden(double *nll)
     return text;
 }
 
-Test(accuracy_report, the_loss_is_that_of_transformers, .disabled = MEASURE_SANITIZED)
+Test(accuracy_report, the_loss_is_that_of_transformers, .disabled = SANITIZED)
 {
     struct measure_rig r;
     double want;
@@ -48,7 +49,7 @@ Test(accuracy_report, the_loss_is_that_of_transformers, .disabled = MEASURE_SANI
     measure_close(&r);
 }
 
-Test(accuracy_report, what_each_setting_does_is_seen, .disabled = MEASURE_SANITIZED)
+Test(accuracy_report, what_each_setting_does_is_seen, .disabled = SANITIZED)
 {
     struct measure_rig r;
     measure_open(&r, &(struct measure_options){.model = "bundled"});

@@ -5,19 +5,6 @@
 
 #include "jobs.h"
 
-// Sanitizers cost a step of the model thirty times its time: those builds leave out a test that says so,
-// where smaller ones take every path.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define MEASURE_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define MEASURE_SANITIZED 1
-#endif
-#endif
-#ifndef MEASURE_SANITIZED
-#define MEASURE_SANITIZED 0
-#endif
-
 struct measure_options {
     const char *model;     // folder of tests/golden, or "bundled"; NULL: dense_a
     const struct ops *ops; // NULL: ops_cpu; else a table around it
