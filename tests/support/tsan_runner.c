@@ -95,7 +95,7 @@ int main(int argc, char **argv)
         if (!(current = *t))
             continue;
         snprintf(name, sizeof name, "%s/%s", current->category, current->name);
-        if (*only != '-' && strncmp(name, only, strlen(only)))
+        if (current->data->disabled || (*only != '-' && strncmp(name, only, strlen(only))))
             continue;
         find_suite();
         n++;
