@@ -354,6 +354,7 @@ static void start_jobs(struct app *app)
                                   .tokenizer = app->tokenizer,
                                   .config = engine_config(app->engine),
                                   .model_options = engine_model_options(app->engine),
+                                  .memory = engine_memory(app->engine),
                                   .model_id = app->model_id,
                                   .model_dir = app->model_dir,
                                   .version = DELTASERVE_VERSION,

@@ -46,6 +46,7 @@ struct engine {
     int n_waiting;      // gens in inbox, waiting and background
     int n_background;   // those of them that are background
     struct task *tasks; // first in, first out
+    int n_callers;      // threads in engine_run
     uint64_t tickets;
     bool draining, stopping, dump;
     struct err lost; // code ERR_DEVICE once the device is gone
@@ -384,6 +385,10 @@ void engine_destroy(struct engine *en)
     pthread_cond_signal(&en->work);
     pthread_mutex_unlock(&en->lock);
     pthread_join(en->thread, NULL);
+    pthread_mutex_lock(&en->lock);
+    while (en->n_callers > 0) // of engine_run, who have been told and are on their way out
+        pthread_cond_wait(&en->ended, &en->lock);
+    pthread_mutex_unlock(&en->lock);
     free_engine(en);
 }
 
@@ -487,6 +492,7 @@ int engine_run(struct engine *en, const struct engine_task *t, int *beside, stru
     while (*last)
         last = &(*last)->next;
     *last = &k;
+    en->n_callers++;
     pthread_cond_signal(&en->work);
     while (!k.done) {
         struct timespec until = moment(clock_ns() + ASK_MS * 1000000);
@@ -496,6 +502,8 @@ int engine_run(struct engine *en, const struct engine_task *t, int *beside, stru
             end_task(en, &k, -1);
         }
     }
+    if (--en->n_callers == 0)
+        pthread_cond_broadcast(&en->ended);
     pthread_mutex_unlock(&en->lock);
     if (beside)
         *beside = k.beside;

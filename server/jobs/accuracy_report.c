@@ -113,26 +113,26 @@ static int check_judged(const json_t *spec, int chunk, struct err *e)
     return 0;
 }
 
-// Lengths that the served context cannot hold: an error when asked for, left out of the defaults.
+// Lengths that the served context cannot hold: an error when asked for, left out of the defaults. With
+// none left there is no list either, so that a spec written out in full is read as it was.
 static int fit_lengths(json_t *out, const json_t *spec, int context, struct err *e)
 {
     const bool asked = json_object_get(spec, "recall_lengths") != NULL;
-    json_t *list = json_object_get(out, "recall_lengths"), *fitting = json_array();
-    for (int i = 0; i < (int)json_array_size(list); i++) {
+    json_t *list = json_object_get(out, "recall_lengths");
+    for (int i = (int)json_array_size(list) - 1; i >= 0; i--) {
         const int n = spec_int_at(out, "recall_lengths", i);
         char param[64];
         snprintf(param, sizeof param, "spec.recall_lengths[%d]", i);
-        if (n > context && asked) {
-            json_decref(fitting);
+        if (n > context && asked)
             return err_field(e, ERR_BAD_REQUEST, param, "%s is %d; the served context holds %d",
                              param, n, context);
-        }
-        if (n <= context)
-            json_array_append_new(fitting, json_integer(n));
+        if (n > context)
+            json_array_remove(list, (size_t)i);
     }
-    if (json_array_size(fitting) == 0)
+    if (json_array_size(list) == 0) {
+        json_object_del(out, "recall_lengths");
         json_object_set_new(out, "recall_items", json_integer(0));
-    json_object_set_new(out, "recall_lengths", fitting);
+    }
     return 0;
 }
 
@@ -185,7 +185,7 @@ static double estimate(const struct job_node *node, const json_t *expanded)
         // Two operations a parameter and token, at rates that small steps reach; and a softmax.
         const double rate = strcmp(node->ops->name, "cpu") ? 5e13 : 6e10;
         const double tokens = count_tokens(expanded, a->n);
-        seconds += tokens * 2 * (double)engine_memory(node->engine)->n_params / rate +
+        seconds += tokens * 2 * (double)node->memory->n_params / rate +
                    a->n * (double)spec_int(expanded, "tokens") * node->config->vocab_size * 1e-8;
     }
     mem_free(a);

@@ -168,7 +168,7 @@ static int measure_cpu(struct variants *v, const struct record *base, struct rec
     char why[256];
     if (!strcmp(node->ops->name, ops_cpu.name))
         return 0;
-    if (engine_memory(node->engine)->n_params > 1 << 28) {
+    if (node->memory->n_params > 1 << 28) {
         job_run_log(v->a->run, "the model is too large to be computed on the CPU as well");
         return 0;
     }

@@ -198,8 +198,7 @@ static json_t *describe_model(const struct job_node *node)
                      dtype_name(o->dtype), "layers", c->num_hidden_layers, "hidden", c->hidden_size,
                      "vocabulary", c->vocab_size, "chunk", o->chunk, "inverse",
                      inverse_name(&o->inverse, inverse, sizeof inverse), "context_max",
-                     o->context_max, "parameters",
-                     (json_int_t)engine_memory(node->engine)->n_params);
+                     o->context_max, "parameters", (json_int_t)node->memory->n_params);
 }
 
 static json_t *describe_build(void)

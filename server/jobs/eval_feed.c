@@ -9,7 +9,7 @@ struct eval eval_open(struct job_run *run, int sequences, int context)
 {
     const struct job_node *node = job_run_node(run);
     const struct model_options *o = node->model_options;
-    const int n_pages = engine_memory(node->engine)->n_pages;
+    const int n_pages = node->memory->n_pages;
     const int most = o->batch_rows < o->batch_tokens ? o->batch_rows : o->batch_tokens;
     struct eval v = {.run = run,
                      .context = context < o->context_max ? context : o->context_max,

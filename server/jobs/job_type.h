@@ -26,6 +26,7 @@ struct job_node {
     const struct tokenizer *tokenizer; // NULL: token ids only
     const struct config *config;
     const struct model_options *model_options;
+    const struct model_memory *memory;
     const char *model_id, *model_dir;
     const char *version, *commit;
     const char *device; // what ops->describe says

@@ -49,8 +49,7 @@ static bool fits(const struct job_node *node, const json_t *spec, int depth, int
     const struct model_options *o = node->model_options;
     const int all = depth + most_tokens(node, spec, depth, batch);
     const double pages = ceil((double)all / PAGE_TOKENS) * batch;
-    return batch <= o->sequences_max && all <= o->context_max &&
-           pages <= engine_memory(node->engine)->n_pages;
+    return batch <= o->sequences_max && all <= o->context_max && pages <= node->memory->n_pages;
 }
 
 // Whether entry i of one list fits with any of the other.
@@ -84,8 +83,7 @@ static int fit_list(const struct job_node *node, json_t *out, const char *list, 
                              "combination: it has %d slots, a context of %d tokens and %d pages of "
                              "%d; ask for less",
                              param, spec_int_at(out, list, i), node->model_options->sequences_max,
-                             node->model_options->context_max, engine_memory(node->engine)->n_pages,
-                             PAGE_TOKENS);
+                             node->model_options->context_max, node->memory->n_pages, PAGE_TOKENS);
         }
     }
     const bool none = json_array_size(fitting) == 0;
@@ -115,7 +113,7 @@ static json_t *expand(const struct job_node *node, json_t *spec, struct err *e)
 static double estimate(const struct job_node *node, const json_t *expanded)
 {
     const double rate = strcmp(node->ops->name, "cpu") ? 5e13 : 6e10;
-    const double token = 2 * (double)engine_memory(node->engine)->n_params / rate;
+    const double token = 2 * (double)node->memory->n_params / rate;
     double seconds = 4;
     for (int i = 0; i < spec_count(expanded, "depths"); i++)
         for (int k = 0; k < spec_count(expanded, "batches"); k++) {
@@ -349,8 +347,7 @@ static void add_speeds(json_t *doc, const struct cell *cells, int n, const struc
                        const struct ceilings *ceilings)
 {
     json_t *t = doc_table(doc, "speeds", "Speed by depth and batch");
-    const struct model_work w =
-        model_work_of(node->config, node->model_options, engine_memory(node->engine));
+    const struct model_work w = model_work_of(node->config, node->model_options, node->memory);
     json_t *prefill = doc_plot(doc, "prefill", "line", "Prompt tokens a second",
                                &(struct plot_axes){"prompt", "tokens", "speed", "tok/s", PLOT_LOG});
     json_t *decode = doc_plot(doc, "decode", "line", "Generated tokens a second",
@@ -403,7 +400,7 @@ static void add_speeds(json_t *doc, const struct cell *cells, int n, const struc
 
 static void add_memory(json_t *doc, const struct cell *cells, int n, const struct job_node *node)
 {
-    const struct model_memory *p = engine_memory(node->engine);
+    const struct model_memory *p = node->memory;
     json_t *t = doc_table(doc, "memory", "Memory of a sequence by depth");
     table_number(t, "depth", "depth", "tokens", 6);
     table_number(t, "state_mb", "recurrent state", "MB", 4);

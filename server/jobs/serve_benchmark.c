@@ -79,7 +79,7 @@ static json_t *expand(const struct job_node *node, json_t *spec, struct err *e)
 static double estimate(const struct job_node *node, const json_t *expanded)
 {
     const double rate = strcmp(node->ops->name, "cpu") ? 5e13 : 6e10;
-    const double token = 2 * (double)engine_memory(node->engine)->n_params / rate;
+    const double token = 2 * (double)node->memory->n_params / rate;
     const double tokens =
         (spec_int(expanded, "prompt_max") + spec_int(expanded, "prompt_min")) / 2.0 +
         2.0 * (spec_int(expanded, "output_max") + spec_int(expanded, "output_min"));

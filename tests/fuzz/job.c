@@ -28,9 +28,12 @@ static const struct job_node *node(void)
                                            .batch_rows = 256,
                                            .sequences_max = 4,
                                            .chunk = 64};
+    static struct model_memory memory = {
+        .n_pages = 64, .n_slots = 4, .kv_bytes_per_token = 2048, .n_params = 1 << 20};
     static struct job_node made = {.ops = &ops_cpu,
                                    .config = &config,
                                    .model_options = &options,
+                                   .memory = &memory,
                                    .model_id = "m",
                                    .model_dir = "/nowhere",
                                    .version = "1",

@@ -48,6 +48,7 @@ void rig_start(struct rig *r)
                                   .ops = &ops_cpu,
                                   .config = engine_config(r->engine),
                                   .model_options = engine_model_options(r->engine),
+                                  .memory = engine_memory(r->engine),
                                   .model_id = "dense_a",
                                   .model_dir = TEST_SOURCE_DIR "/tests/golden/dense_a",
                                   .version = "1.2.3",

@@ -56,6 +56,7 @@ void measure_open(struct measure_rig *r, const struct measure_options *o)
                                 .tokenizer = r->tokenizer,
                                 .config = engine_config(r->engine),
                                 .model_options = engine_model_options(r->engine),
+                                .memory = engine_memory(r->engine),
                                 .model_id = name,
                                 .model_dir = dir,
                                 .version = "1.2.3",
