@@ -133,18 +133,24 @@ static void admit_list(struct engine *en, struct gen_list *list)
     }
 }
 
-// Are clients held back so that exclusive tasks find the device quiet? Ends by itself, or when the
-// first of them has waited long enough.
+// When clients are held back no longer: by itself, or once the first of them has waited long enough.
+static int64_t hold_end(const struct engine *en)
+{
+    const struct gen *g = en->waiting.first;
+    if (!g)
+        return en->held_until_ns;
+    const int64_t came = g->status.submitted_ns;
+    const int64_t enough = (came > en->held_from_ns ? came : en->held_from_ns) + en->pause_ns;
+    return enough < en->held_until_ns ? enough : en->held_until_ns;
+}
+
+// Are clients held back so that exclusive tasks find the device quiet?
 static bool holds_clients(struct engine *en)
 {
     if (en->held_until_ns == 0)
         return false;
-    const struct gen *g = en->waiting.first;
-    int64_t now = clock_ns(), from = now;
-    if (g)
-        from =
-            g->status.submitted_ns > en->held_from_ns ? g->status.submitted_ns : en->held_from_ns;
-    if (now < en->held_until_ns && now - from < en->pause_ns)
+    const int64_t now = clock_ns();
+    if (now < hold_end(en))
         return true;
     trace_line(&en->trace, "clients held_ms=%.1f", clock_ms_between(en->held_from_ns, now));
     en->held_until_ns = 0;
@@ -242,7 +248,7 @@ static struct timespec moment(int64_t ns)
 // Only held clients are there: sleep until a task comes or they are held no longer.
 static void rest(struct engine *en)
 {
-    struct timespec until = moment(en->held_until_ns);
+    struct timespec until = moment(hold_end(en));
     pthread_mutex_lock(&en->lock);
     if (!en->tasks && !en->stopping && !en->dump && !en->inbox.first)
         pthread_cond_timedwait(&en->work, &en->lock, &until);

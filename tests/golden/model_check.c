@@ -3,8 +3,9 @@
 //   model_check perf            tokens a second and where the time goes
 //   model_check decode          one sequence decoded beside reading memory alone
 //   model_check inverse         what each way of inverting I + A does to the answers
-// Options: --device cpu|cuda; of check --quick yes, a subset for sanitizers; of the last three --model DIR (models/bundled) or dummy:SIZE,
-// --dtype f32|bf16|int8 (bf16), --threads N; of inverse: --recall N prompts of each length (4).
+// Options: --device cpu|cuda; of check --quick yes, a subset for sanitizers; of the last three --model DIR
+// (models/bundled) or dummy:SIZE, --dtype f32|bf16|int8 (bf16), --threads N; of inverse: --recall N prompts
+// of each length (4).
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

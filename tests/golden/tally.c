@@ -4,19 +4,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
+#include "sanitized.h"
 
-#ifdef SANITIZED
-bool tally_quick = true;
-#else
-bool tally_quick = false;
-#endif
+bool tally_quick = SANITIZED;
 
 void tally_add(struct tally *t, bool ok, const char *format, ...)
 {
