@@ -80,9 +80,10 @@ struct ops {
     bool (*step_begin)(struct dev *dev, const struct step_key *key);
     void (*step_end)(struct dev *dev);
     // The backend sizes its scratch and chooses its algorithms in its first steps, so whoever loads a
-    // model runs the largest ones before saying it is ready; allocating later is a failure.
+    // model runs the largest ones and calls warm(true) before saying it is ready: to need more later is a
+    // failure. warm(false) around work that has the device to itself and asks for what no step does.
     bool warm_up;
-    void (*warm)(struct dev *dev); // the largest steps have run
+    void (*warm)(struct dev *dev, bool warm);
     // Host memory that the device can read as it is (a mapped file on the CPU), else NULL.
     const void *(*borrow)(struct dev *dev, const void *host, size_t bytes);
     // One line for the log: what the device is and which instructions it uses.

@@ -19,7 +19,8 @@ enum { SLOT_X, SLOT_SCALE, SLOT_TILE, SLOT_PANELS }; // scratch
 // One matrix of the call.
 struct product {
     float *y;           // [t, w->rows]
-    const uint8_t *x;   // [t, w->cols], rounded
+    const float *raw;   // [t, w->cols], x as it was given
+    const uint8_t *x;   // [t, w->cols], rounded; of BF16 only rows that matrix_rounds does not take
     const float *scale; // [t] of x; INT8 only
     const struct weight *w;
     int t, t_gemm;
@@ -55,7 +56,13 @@ static void round_rows(void *ud, int i, int worker)
         half_to_bf16(r->y + at, r->x + at, n);
 }
 
-// x rounded to what a type of weights asks for, all rows, into p->x and p->scale. False: no memory.
+// Does the matrix path round x itself, while packing it? (oneDNN's is never taken there, see linear_dnnl.c.)
+static bool matrix_rounds(const struct cpu *cpu, enum dtype type)
+{
+    return type == DTYPE_BF16 && cpu->isa == CPU_AVX2;
+}
+
+// x rounded to what a type of weights asks for into p->x and p->scale. False: no memory.
 static bool round_x(struct dev *dev, const struct linear_args *a, struct product *p)
 {
     struct cpu *cpu = cpu_of(dev);
@@ -65,12 +72,16 @@ static bool round_x(struct dev *dev, const struct linear_args *a, struct product
     if (p->w->type == DTYPE_F32)
         return true;
     if (p->w->type == DTYPE_BF16) {
-        struct rounding r = {.isa = cpu->isa, .x = a->x, .cols = cols, .rows = a->t};
-        r.y = cpu_scratch(dev, SLOT_X, n * sizeof *r.y);
-        p->x = (const uint8_t *)r.y;
-        if (r.y)
-            cpu_share(cpu, divide_up(a->t, ROUND_ROWS), round_rows, &r);
-        return r.y != NULL;
+        const int first = matrix_rounds(cpu, p->w->type) ? a->t_gemm : 0;
+        uint16_t *x = cpu_scratch(dev, SLOT_X, n * sizeof *x);
+        struct rounding r = {.isa = cpu->isa, .cols = cols, .rows = a->t - first};
+        if (!x)
+            return false;
+        p->x = (const uint8_t *)x;
+        r.x = p->raw + (size_t)first * cols;
+        r.y = x + (size_t)first * cols;
+        cpu_share(cpu, divide_up(r.rows, ROUND_ROWS), round_rows, &r);
+        return true;
     }
     int8_t *x = cpu_scratch(dev, SLOT_X, n);
     float *s = cpu_scratch(dev, SLOT_SCALE, (size_t)a->t * sizeof *s);
@@ -239,10 +250,13 @@ static void do_matrix(struct dev *dev, const struct product *p, int row)
         cpu_scratch(dev, SLOT_PANELS, (size_t)cpu->threads * LINEAR_PANEL * sizeof *panels);
     if (!packed || !panels)
         return;
-    struct pieces pieces = {.x = {.x = p->x + (size_t)row * k * dtype_bytes(p->w->type),
-                                  .type = p->w->type,
+    const bool round = matrix_rounds(cpu, p->w->type);
+    const void *x = p->x + (size_t)row * k * dtype_bytes(p->w->type);
+    struct pieces pieces = {.x = {.x = round ? p->raw + (size_t)row * k : x,
+                                  .type = round ? DTYPE_F32 : p->w->type,
                                   .rows = rows,
-                                  .k = p->w->cols},
+                                  .k = p->w->cols,
+                                  .round = round},
                             .packed = packed,
                             .panels = panels,
                             .matrix = {.y = p->y + (size_t)row * (size_t)p->w->rows,
@@ -272,7 +286,7 @@ static void multiply(struct dev *dev, const struct product *p)
 
 void cpu_linear(struct dev *dev, const struct linear_args *a)
 {
-    struct product p = {.t = a->t, .t_gemm = a->t_gemm};
+    struct product p = {.raw = a->x, .t = a->t, .t_gemm = a->t_gemm};
     if (a->gate)
         cpu_silu_mul(dev, &(struct silu_mul_args){.y = (void *)(uintptr_t)a->x,
                                                   .gate = a->gate,

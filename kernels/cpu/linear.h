@@ -49,6 +49,7 @@ struct linear_x {
     const void *x;
     enum dtype type;
     int rows, k;
+    bool round; // F32 that is to be rounded to bf16 values
 };
 
 struct linear_matrix {

@@ -41,11 +41,25 @@ INLINE size_t word_bytes(enum dtype type)
     return type == DTYPE_F32 ? 4 : 2;
 }
 
-// Eight words at p.
-INLINE __m256 load8(enum dtype type, const uint8_t *p)
+// half_bf16 and back.
+INLINE __m256 round8(__m256 v)
 {
-    if (type == DTYPE_F32)
-        return _mm256_loadu_ps((const float *)(const void *)p);
+    const __m256i bits = _mm256_castps_si256(v), one = _mm256_set1_epi32(1);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), one);
+    const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256 nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
+    const __m256i r = _mm256_blendv_epi8(up, quiet, _mm256_castps_si256(nan));
+    return _mm256_castsi256_ps(_mm256_and_si256(r, _mm256_set1_epi32((int)0xffff0000)));
+}
+
+// Eight words at p.
+INLINE __m256 load8(enum dtype type, bool round, const uint8_t *p)
+{
+    if (type == DTYPE_F32) {
+        const __m256 v = _mm256_loadu_ps((const float *)(const void *)p);
+        return round ? round8(v) : v;
+    }
     const __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
     if (type == DTYPE_INT8)
         return _mm256_castsi256_ps(_mm256_cvtepi8_epi16(h));
@@ -53,11 +67,13 @@ INLINE __m256 load8(enum dtype type, const uint8_t *p)
 }
 
 // One word at p; half of a pair when a row of INT8 ends there.
-INLINE float load1(enum dtype type, const uint8_t *p, bool half)
+INLINE float load1(enum dtype type, bool round, const uint8_t *p, bool half)
 {
     float word;
     if (type == DTYPE_F32) {
         memcpy(&word, p, sizeof word);
+        if (round)
+            word = half_bf16_value(half_bf16(word));
     } else if (type == DTYPE_BF16) {
         half_from_bf16(&word, p, 1);
     } else {
@@ -93,6 +109,7 @@ struct source {
     const uint8_t *from;
     size_t ld;
     int rows, k;
+    bool round; // F32 to bf16 values
 };
 
 // to[word][width] of the rows row0 .. row0 + 7 of a width; the last of them may be fewer.
@@ -109,8 +126,9 @@ INLINE void pack8(float *to, const struct source *s, enum dtype type, int row0, 
         __m256 v[8];
         UNROLL
         for (int r = 0; r < 8; r++)
-            v[r] = r < lanes && r < rows ? load8(type, from + (size_t)r * ld + (size_t)i * size)
-                                         : _mm256_setzero_ps();
+            v[r] = r < lanes && r < rows
+                       ? load8(type, s->round, from + (size_t)r * ld + (size_t)i * size)
+                       : _mm256_setzero_ps();
         transpose8(v);
         UNROLL
         for (int j = 0; j < 8; j++, to += width) {
@@ -123,8 +141,9 @@ INLINE void pack8(float *to, const struct source *s, enum dtype type, int row0, 
     }
     for (; i < whole + half; i++, to += width)
         for (int r = 0; r < lanes; r++)
-            to[r] =
-                r < rows ? load1(type, from + (size_t)r * ld + (size_t)i * size, i == whole) : 0;
+            to[r] = r < rows ? load1(type, s->round, from + (size_t)r * ld + (size_t)i * size,
+                                     i == whole)
+                             : 0;
 }
 
 INLINE void pack(float *to, const struct source *s, enum dtype type, int width)
@@ -142,7 +161,9 @@ void linear_pack_avx2(float *to, const struct linear_x *x, int group)
                              .rows = left < TILE_ROWS ? left : TILE_ROWS,
                              .k = x->k};
     to += (size_t)row * linear_words(x->type, x->k);
-    if (x->type == DTYPE_F32)
+    if (x->round)
+        pack(to, &(struct source){s.from, ld, s.rows, s.k, true}, DTYPE_F32, TILE_ROWS);
+    else if (x->type == DTYPE_F32)
         pack(to, &s, DTYPE_F32, TILE_ROWS);
     else if (x->type == DTYPE_BF16)
         pack(to, &s, DTYPE_BF16, TILE_ROWS);

@@ -153,6 +153,12 @@ static void cpu_nothing(struct dev *dev)
     (void)dev;
 }
 
+static void cpu_warm(struct dev *dev, bool warm)
+{
+    (void)dev;
+    (void)warm;
+}
+
 void cpu_share(struct cpu *cpu, int n, crew_work *work, void *ud)
 {
     if (cpu->crew && crew_threads(cpu->crew) != cpu->threads) { // a test has changed them
@@ -252,7 +258,7 @@ const struct ops ops_cpu = {.name = "cpu",
                             .step_begin = cpu_step_begin,
                             .step_end = cpu_nothing,
                             .warm_up = false,
-                            .warm = cpu_nothing,
+                            .warm = cpu_warm,
                             .borrow = cpu_borrow,
                             .describe = cpu_describe,
 #define X(op) .op = cpu_##op,

@@ -88,10 +88,17 @@ void cuda_step_end(struct dev *dev)
     g->current = -1;
 }
 
-void cuda_graphs_free(struct cuda_graphs *graphs)
+void cuda_graphs_forget(struct cuda_graphs *graphs)
 {
     for (int i = 0; graphs && i < graphs->n; i++)
         if (graphs->list[i].exec)
             cudaGraphExecDestroy(graphs->list[i].exec);
+    if (graphs)
+        graphs->n = 0;
+}
+
+void cuda_graphs_free(struct cuda_graphs *graphs)
+{
+    cuda_graphs_forget(graphs);
     free(graphs);
 }

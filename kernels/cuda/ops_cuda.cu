@@ -47,7 +47,8 @@ void *cuda_scratch(struct dev *dev, enum cuda_slot slot, size_t bytes)
     }
     void *p = NULL;
     const size_t size = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    // The stream may still read the old one; cudaFree waits for it.
+    // The stream may still read the old one; cudaFree waits for it. Recordings hold its address.
+    cuda_graphs_forget(cuda->graphs);
     cudaFree(cuda->scratch[slot].p);
     cuda->scratch[slot] = {NULL, 0};
     if (!cuda_ok(dev, cudaMalloc(&p, size), "scratch: cudaMalloc"))
@@ -233,9 +234,9 @@ static const void *cuda_borrow(struct dev *, const void *, size_t)
     return NULL; // weights live on the device
 }
 
-static void cuda_warm(struct dev *dev)
+static void cuda_warm(struct dev *dev, bool warm)
 {
-    cuda_of(dev)->warm = true;
+    cuda_of(dev)->warm = warm;
 }
 
 static void cuda_describe(struct dev *dev, char *text, size_t size)

@@ -77,8 +77,7 @@ bool cuda_blas_ok(struct dev *dev, cublasStatus_t status, const char *what);
 
 // At least `bytes` of device memory, 256-aligned, contents undefined, kept until close. NULL when memory
 // is out or the device is warm (nothing is allocated after a server is ready): the failure is kept.
-// Grows only by the memory the largest step needs; never call it while a graph is recorded for a size
-// that the same step did not ask for before.
+// Never call it while a step is recorded for a size that the same step did not ask for before.
 void *cuda_scratch(struct dev *dev, enum cuda_slot slot, size_t bytes);
 
 // After every launch: keeps the launch's failure.
@@ -173,6 +172,7 @@ void cuda_tri_inverse_cublas(struct dev *dev, const struct tri_inverse_args *a);
 // graphs.cu: recorded steps.
 bool cuda_step_begin(struct dev *dev, const struct step_key *key);
 void cuda_step_end(struct dev *dev);
+void cuda_graphs_forget(struct cuda_graphs *graphs); // NULL is fine; every key is new again
 void cuda_graphs_free(struct cuda_graphs *graphs);
 
 #endif

@@ -135,7 +135,7 @@ struct batcher *batcher_create(const struct batcher_parts *parts, struct err *e)
         batcher_destroy(b);
         return NULL;
     }
-    parts->ops->warm(parts->dev);
+    parts->ops->warm(parts->dev, true);
     set_gauges(b);
     return b;
 }

@@ -224,7 +224,9 @@ static int run_task(struct engine *en, struct err *e)
         en->held_until_ns = INT64_MAX; // of this task, however long it takes
     }
     struct err why = {0};
+    en->ops->warm(en->dev, false);
     int result = t->fn(t->ud, en->ops, en->dev, en->model, &why);
+    en->ops->warm(en->dev, true);
     if (hold) {
         en->held_until_ns = clock_ns() + (int64_t)t->hold_ms * 1000000;
         en->pause_ns = (int64_t)t->pause_ms * 1000000;

@@ -10,4 +10,7 @@
 // fails too: a lost device stays lost, a refusal is told once.
 int device_sync(const struct ops *ops, struct dev *dev, struct err *e) MUST_USE;
 
+// The same after a wait that failed and said why. Never 0.
+int device_failure(const struct ops *ops, struct dev *dev, const char *why, struct err *e) MUST_USE;
+
 #endif

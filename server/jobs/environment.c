@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "ceilings.h"
 #include "device_sync.h"
 #include "machine.h"
 #include "nvml.h"
@@ -106,85 +106,22 @@ static json_t *read_clocks(const struct job_node *node)
 
 // --- ceilings -------------------------------------------------------------------------------
 
-enum { SIDE = 4096, PASSES = 5, BURST = 8 }; // of the product of matrices; what is timed together
-
-static double seconds_since(int64_t begun_ns)
-{
-    return clock_ms_between(begun_ns, clock_ns()) / 1e3;
-}
-
-// Engine thread, a device that is not the CPU.
-static int measure_copy(struct ceilings *c, const struct ops *ops, struct dev *dev, struct err *e)
-{
-    size_t bytes = (size_t)1 << 30;
-    char *from = NULL, *to = NULL;
-    while (bytes >= (size_t)1 << 22 && !to) { // as large as the memory that is left allows
-        from = ops->alloc(dev, bytes);
-        to = from ? ops->alloc(dev, bytes) : NULL;
-        if (!to) {
-            ops->release(dev, from);
-            from = NULL;
-            bytes /= 4;
-        }
-    }
-    int failed = 0;
-    for (int pass = 0; to && pass < PASSES && !failed; pass++) {
-        const int64_t begun_ns = clock_ns();
-        for (int i = 0; i < BURST; i++)
-            ops->copy(dev, to, from, bytes);
-        failed = device_sync(ops, dev, e);
-        const double rate = 2.0 * (double)bytes * BURST / seconds_since(begun_ns);
-        c->copy_bytes_s = rate > c->copy_bytes_s ? rate : c->copy_bytes_s;
-    }
-    ops->release(dev, from);
-    ops->release(dev, to);
-    return failed;
-}
-
-static int measure_product(struct ceilings *c, const struct ops *ops, struct dev *dev,
-                           struct err *e)
-{
-    const enum dtype act = ops->act(dev);
-    const size_t n = (size_t)SIDE * SIDE;
-    void *x = ops->alloc(dev, n * dtype_bytes(act)), *y = ops->alloc(dev, n * dtype_bytes(act));
-    void *w = ops->alloc(dev, n * dtype_bytes(DTYPE_BF16));
-    int failed = 0;
-    if (x && y && w) {
-        ops->fill(dev, &(struct fill_args){.p = x, .type = act, .n = n, .seed = 1, .deviation = 1});
-        ops->fill(dev, &(struct fill_args){
-                           .p = w, .type = DTYPE_BF16, .n = n, .seed = 2, .deviation = 0.02F});
-        const struct linear_args a = {
-            .y = {y},
-            .x = x,
-            .w = {{.data = w, .type = DTYPE_BF16, .rows = SIDE, .cols = SIDE}},
-            .n = 1,
-            .t = SIDE,
-            .t_gemm = SIDE};
-        for (int pass = 0; pass < PASSES && !failed; pass++) {
-            const int64_t begun_ns = clock_ns();
-            for (int i = 0; i < BURST; i++)
-                ops->linear(dev, &a);
-            failed = device_sync(ops, dev, e);
-            const double rate = 2.0 * SIDE * (double)n * BURST / seconds_since(begun_ns);
-            c->flops_s = rate > c->flops_s ? rate : c->flops_s;
-        }
-    }
-    ops->release(dev, x);
-    ops->release(dev, y);
-    ops->release(dev, w);
-    return failed;
-}
-
-// Engine thread.
+// Engine thread. A ceiling that cannot be measured for want of memory is left out: 0.
 static int measure(void *ud, const struct ops *ops, struct dev *dev, struct model *m, struct err *e)
 {
     struct ceilings *c = ud;
+    char why[256];
     (void)m;
-    if (strcmp(ops->name, "cpu"))
-        return measure_copy(c, ops, dev, e) || measure_product(c, ops, dev, e) ? -1 : 0;
-    const struct machine machine = machine_measure(0);
-    *c = (struct ceilings){machine.copy_bytes_per_s, machine.flops_per_s};
-    return 0;
+    if (!strcmp(ops->name, "cpu")) {
+        const struct machine machine = machine_measure(0);
+        *c = (struct ceilings){machine.copy_bytes_per_s, machine.flops_per_s};
+        return 0;
+    }
+    c->copy_bytes_s = ceiling_copy(ops, dev, why, sizeof why);
+    if (*why)
+        return device_failure(ops, dev, why, e);
+    c->flops_s = ceiling_product(ops, dev, DTYPE_BF16, why, sizeof why);
+    return *why ? device_failure(ops, dev, why, e) : 0;
 }
 
 // --- the document ---------------------------------------------------------------------------
@@ -229,7 +166,7 @@ json_t *environment_collect(struct job_run *run, struct ceilings *out, struct er
         describe_model(node), "device", "name", node->device, "backend", node->ops->name, "nvml",
         cpu ? json_null() : nvml_device(0), "cpu", describe_cpu(), "os", describe_os(), "ceilings",
         "copy_bytes_s", doc_number(out->copy_bytes_s), "flops_s", doc_number(out->flops_s),
-        "flops_of", cpu ? "float32 multiply-adds on registers" : "bf16 product of 4096 x 4096",
+        "flops_of", cpu ? "float32 multiply-adds on registers" : "a large bf16 product",
         "contended", contended > 0, "clocks_before", clocks);
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
-#   tests/gpu/run.sh [step...]   ops golden bf16 sanitize http perf ops_perf inverse rule
-# bf16 needs Python with torch and transformers, rule and inverse with torch, Triton and fla-core; the
+#   tests/gpu/run.sh [step...]   ops golden bf16 sanitize http perf ops_perf inverse rule loss reports same
+# On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -11,6 +11,10 @@ steps=("$@")
 [ ${#steps[@]} -gt 0 ] || steps=(ops golden bf16 sanitize http perf)
 if [ ! -x "$bin/ops_check" ] || [ -n "${BUILD:-}" ]; then
     cmake --preset cuda && cmake --build --preset cuda || exit 1
+fi
+if [ -d "$bin/lib" ]; then # from pack.sh
+    LD_LIBRARY_PATH=$bin/lib$(printf ':%s' /usr/local/cuda*/targets/x86_64-linux/lib)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export LD_LIBRARY_PATH
 fi
 failed=0
 
@@ -70,6 +74,12 @@ for step in "${steps[@]}"; do
         run python3 tests/gpu/jobs_report.py "$bin/deltaserve" dummy:9B cuda deploy/reports \
             'h200-9b-kernels=kernel_benchmark:{"ops": ["gdn_inverse", "gdn_decode"], "tokens": [4096], "chunks": [64], "batches": [1, 64], "executors": ["fused", "cublas"], "caches": ["warm"], "types": ["fp32", "fp16", "int8"], "rounds": 2, "seconds_max": 0.1}' \
             'h200-9b-accuracy=accuracy_report:{"source": "random", "tokens": 2048, "context": 2048, "recall_items": 0, "settings": ["auto/fp32", "auto/int8", "paper/fp32"], "layer_pieces": 1, "layer_heads": 1, "invariance": false}'
+        ;;
+    # Are identical jobs called the same, and 5 % more work slower?
+    same)
+        "$bin/deltaserve" --model bundled --device cuda --port 18082 --jobs-db :memory: >/dev/null 2>&1 &
+        run python3 tests/jobs/same.py --url http://127.0.0.1:18082 --spec '{"tokens": 20480}'
+        kill %% && wait %%
         ;;
     *) echo "run.sh: there is no step '$step'" >&2; exit 2 ;;
     esac

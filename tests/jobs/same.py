@@ -11,6 +11,7 @@ import argparse
 import itertools
 import json
 import sys
+import time
 import urllib.request
 from collections import Counter
 
@@ -47,6 +48,17 @@ def run(spec, name):
     return job["id"]
 
 
+def wait_until_ready(seconds):
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return call("GET", "/readyz")
+        except OSError as why:  # nobody listens yet, or 503: it is loading
+            if time.monotonic() > end:
+                sys.exit(f"{args.url} is not ready: {why}")
+            time.sleep(0.2)
+
+
 def compare(pairs, expected, what):
     """Compare pairs of jobs; print how many rows are as expected, and which rows are not."""
     found, odd = Counter(), Counter()
@@ -75,6 +87,7 @@ more = round(tokens * MORE)
 if abs(more / tokens - MORE) > 1e-9 or more % max(spec["chunks"]) or tokens % max(spec["chunks"]):
     sys.exit(f"tokens is {tokens}; it and {MORE} times it must be multiples of the largest chunk")
 same, slow = [], []
+wait_until_ready(60)
 for i in range(args.jobs):  # in turns, so that a drift of the machine is in both kinds
     same.append(run(spec, f"same {i}"))
     slow.append(run({**spec, "tokens": more}, f"slower {i}"))
