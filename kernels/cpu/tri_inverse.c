@@ -341,35 +341,52 @@ void inverse_report_merge(struct inverse_report *to, const struct inverse_report
     to->nonfinite += from->nonfinite;
 }
 
+enum { GROUP = 2 }; // matrices that a thread does at a time
+
+struct inversions {
+    const struct tri_inverse_args *a;
+    enum cpu_isa isa;
+    float *scratch; // a thread: the strict triangle of A, and work
+    size_t floats;
+    struct inverse_report *seen; // one a thread
+};
+
+static void invert_group(void *ud, int group, int worker)
+{
+    const struct inversions *b = ud;
+    const int n = b->a->chunk, end = (group + 1) * GROUP;
+    const size_t size = (size_t)n * (size_t)n;
+    float *mine = b->scratch + (size_t)worker * b->floats;
+    for (int i = group * GROUP; i < end && i < b->a->n; i++) {
+        const float *from = b->a->a + (size_t)i * size;
+        for (int r = 0; r < n; r++)
+            for (int c = 0; c < n; c++)
+                mine[r * n + c] = c < r ? from[r * n + c] : 0.0f;
+        tri_invert(&(struct tri_invert){.t = b->a->t_out + (size_t)i * size,
+                                        .a = mine,
+                                        .n = n,
+                                        .isa = b->isa,
+                                        .inverse = b->a->inverse,
+                                        .scratch = mine + size,
+                                        .report = b->a->report ? &b->seen[worker] : NULL});
+    }
+}
+
 void cpu_tri_inverse(struct dev *dev, const struct tri_inverse_args *a)
 {
     struct cpu *cpu = cpu_of(dev);
+    struct inverse_report seen[CPU_THREADS_MAX] = {0};
     char why[160];
     if (inverse_check(&a->inverse, a->chunk, why, sizeof why)) {
         cpu_fail(dev, "tri_inverse: %s", why);
         return;
     }
-    const size_t size = (size_t)a->chunk * (size_t)a->chunk;
-    const size_t floats = size + tri_invert_scratch(a->chunk); // the strict triangle of A, and work
-    float *scratch = cpu_scratch(dev, 0, (size_t)cpu->threads * floats * sizeof(float));
-    if (!scratch)
+    struct inversions b = {.a = a, .isa = cpu->isa, .seen = seen};
+    b.floats = (size_t)a->chunk * (size_t)a->chunk + tri_invert_scratch(a->chunk);
+    b.scratch = cpu_scratch(dev, 0, (size_t)cpu->threads * b.floats * sizeof(float));
+    if (!b.scratch)
         return;
-    struct inverse_report seen[CPU_THREADS_MAX] = {0};
-#pragma omp parallel for num_threads(cpu->threads) schedule(static)
-    for (int i = 0; i < a->n; i++) {
-        float *mine = scratch + (size_t)cpu_thread() * floats;
-        const float *from = a->a + (size_t)i * size;
-        for (int r = 0; r < a->chunk; r++)
-            for (int c = 0; c < a->chunk; c++)
-                mine[r * a->chunk + c] = c < r ? from[r * a->chunk + c] : 0.0f;
-        tri_invert(&(struct tri_invert){.t = a->t_out + (size_t)i * size,
-                                        .a = mine,
-                                        .n = a->chunk,
-                                        .isa = cpu->isa,
-                                        .inverse = a->inverse,
-                                        .scratch = mine + size,
-                                        .report = a->report ? &seen[cpu_thread()] : NULL});
-    }
+    cpu_share(cpu, (a->n + GROUP - 1) / GROUP, invert_group, &b);
     for (int i = 0; a->report && i < cpu->threads; i++)
         inverse_report_merge(a->report, &seen[i]);
 }

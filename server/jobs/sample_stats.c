@@ -140,6 +140,52 @@ struct stat_interval stat_median_interval(const double *x, const int *round, int
     return interval;
 }
 
+// round[i] of samples that were taken in one go: fifths of them.
+static int *make_rounds(int n)
+{
+    enum { PARTS = 5 };
+    int *round = mem_alloc((size_t)n * sizeof *round);
+    for (int i = 0; i < n; i++)
+        round[i] = (int)((int64_t)i * PARTS / n);
+    return round;
+}
+
+// All of n draws of one of n rounds miss the k best ones with probability ((n - k) / n)^n.
+static int rounds_hardly_missed(int n)
+{
+    int k = 1;
+    while (pow((double)(n - k) / n, n) > 0.025)
+        k++;
+    return k;
+}
+
+struct stat_interval stat_least_interval(const double *x, const int *round, int n)
+{
+    CHECK(n >= 1);
+    struct rounds r = by_round(x, round, n);
+    int *made = r.n == 1 ? make_rounds(n) : NULL;
+    if (made) {
+        mem_free(r.x);
+        mem_free(r.first);
+        r = by_round(x, made, n);
+    }
+    double *least = mem_alloc((size_t)r.n * sizeof *least);
+    int filled = 0;
+    for (int k = 0; k < r.n; k++) {
+        if (r.first[k] == r.first[k + 1])
+            continue;
+        stat_sort(r.x + r.first[k], r.first[k + 1] - r.first[k]);
+        least[filled++] = r.x[r.first[k]];
+    }
+    stat_sort(least, filled);
+    const struct stat_interval v = {least[0], least[rounds_hardly_missed(filled) - 1]};
+    mem_free(least);
+    mem_free(made);
+    mem_free(r.x);
+    mem_free(r.first);
+    return v;
+}
+
 struct stat_interval stat_mean_interval(const double *x, int n, uint64_t seed)
 {
     CHECK(n >= 1);

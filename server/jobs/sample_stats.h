@@ -31,6 +31,12 @@ struct stat_interval {
 // mostly what differs between two of its rounds. round NULL: one round.
 struct stat_interval stat_median_interval(const double *x, const int *round, int n, uint64_t seed);
 
+// Of the least of n >= 1 times: low is that, high what the least of another such run stays below (97.5 %
+// of draws of as many rounds, each with its own least). What else a machine does only adds time, so
+// two runs of the same thing differ less in their least than in their medians. round NULL or one
+// round: fifths of the samples stand for rounds.
+struct stat_interval stat_least_interval(const double *x, const int *round, int n);
+
 // Of a mean of n >= 1 numbers; for a paired comparison of texts, x holds differences, one a block of
 // text (tokens beside each other are not independent).
 struct stat_interval stat_mean_interval(const double *x, int n, uint64_t seed);

@@ -4,7 +4,8 @@ them jobs of the same kernels with 5 % more work (as many more tokens), then com
 identical ones must be SAME in 95 % of the rows, those with more work must be SLOWER in 95 %.
 
 Usage: same.py --url http://127.0.0.1:8080 [--jobs 5] [--spec '{"tokens": 20480}'] [--key KEY]
-Exit status 0: both held. Wants a machine with nothing else to do; takes --jobs * 2 times what one job takes.
+Exit status 0: both held. Wants a machine with nothing else to do (of whose cores the server leaves one alone:
+--threads), and takes --jobs * 2 times what one job takes, a minute on two cores.
 """
 
 import argparse
@@ -15,8 +16,8 @@ import time
 import urllib.request
 from collections import Counter
 
-SPEC = {"ops": ["gdn_inverse"], "tokens": 1280, "chunks": [16, 32, 64], "methods": ["substitution", "merge", "auto"],
-        "types": ["fp32", "fp16", "int8"], "rounds": 5}
+SPEC = {"ops": ["gdn_inverse"], "tokens": 1280, "chunks": [16, 64], "methods": ["substitution", "merge", "auto"],
+        "types": ["fp32", "fp16", "int8"], "rounds": 20, "seconds_min": 1, "seconds_max": 1, "samples_max": 10000}
 MORE, SHARE = 1.05, 0.95
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -53,6 +53,9 @@ Test(kernel_benchmark, every_operation_is_right)
         cr_assert(!strcmp(measure_state(t, name), "ok"), "%s: error %g, limit %g", name,
                   measure_value(t, row, "error"), measure_value(t, row, "limit"));
         cr_assert(measure_value(t, row, "median_us") > 0 && measure_value(t, row, "share") > 0);
+        cr_assert(measure_value(t, row, "best_us") > 0 &&
+                  measure_value(t, row, "best_us") <= measure_value(t, row, "p10_us") &&
+                  measure_value(t, row, "best_us") <= measure_value(t, row, "again_us"));
         cr_assert(measure_value(t, row, "low_us") <= measure_value(t, row, "median_us") &&
                   measure_value(t, row, "high_us") >= measure_value(t, row, "median_us"));
     }

@@ -81,6 +81,50 @@ Test(sample_stats, rounds_that_differ_widen_the_interval)
     cr_assert(v.low < 101 && v.high > 109, "%g to %g", v.low, v.high);
 }
 
+// Ten rounds, three of them beside something that takes half the machine.
+static double noisy_run(double *x, int *round, int n, uint64_t *random)
+{
+    double least = INFINITY;
+    for (int i = 0; i < n; i++) {
+        round[i] = i * 10 / n;
+        x[i] = 100 * (1 + 0.2 * stat_uniform(random) * stat_uniform(random));
+        x[i] *= round[i] % 4 == 3 ? 1.5 : 1;
+        least = fmin(least, x[i]);
+    }
+    return least;
+}
+
+Test(sample_stats, the_least_of_another_run_is_in_its_interval)
+{
+    enum { N = 60 };
+    double x[N];
+    int round[N], inside = 0;
+    uint64_t random = 11;
+    for (int i = 0; i < 200; i++) {
+        noisy_run(x, round, N, &random);
+        const struct stat_interval v = stat_least_interval(x, round, N);
+        inside += noisy_run(x, round, N, &random) <= v.high;
+        cr_assert(v.low >= 100 && v.high < 105, "%g to %g", v.low, v.high);
+    }
+    cr_assert(inside >= 190, "%d of 200", inside);
+}
+
+Test(sample_stats, the_fourth_of_ten_rounds_ends_the_interval_of_the_least)
+{
+    double x[20];
+    int round[20];
+    for (int i = 0; i < 20; i++) {
+        round[i] = i / 2;
+        x[i] = 50 - round[i] + 10 * (i % 2);
+    }
+    const struct stat_interval v = stat_least_interval(x, round, 20);
+    cr_assert(v.low == 41 && v.high == 44, "%g to %g", v.low, v.high);
+    const struct stat_interval alone = stat_least_interval(x, NULL, 20); // fifths of four samples
+    cr_assert(alone.low == 41 && alone.high == 45, "%g to %g", alone.low, alone.high);
+    const struct stat_interval one = stat_least_interval(x, NULL, 1);
+    cr_assert(one.low == 50 && one.high == 50);
+}
+
 Test(sample_stats, a_summary_leaves_its_samples_alone)
 {
     const double x[] = {4, 2, 8, 6};
