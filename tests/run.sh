@@ -56,7 +56,7 @@ venv() {
 
 clients() {
     check "python packages" venv
-    check "openai client" tests/clients/run.sh build/dev/deltaserve
+    check "openai client, lm-eval" tests/clients/run.sh build/dev/deltaserve
     check "tokenizer against the tokenizers library" \
         .venv/bin/python tests/text/tokenizer_parity.py --tool build/dev/tokenize_tool
 }
@@ -98,12 +98,15 @@ cuda() {
 
 fuzz() {
     check "fuzz build" bash -c "cmake --preset fuzz && cmake --build --preset fuzz"
-    local target name
-    for target in tests/fuzz/*.c; do
-        name=$(basename "$target" .c)
-        mkdir -p "build/fuzz/found/$name"
-        check "fuzz $name" "build/fuzz/fuzz_$name" -max_total_time=8 -timeout=10 -rss_limit_mb=4096 \
-            -artifact_prefix="build/fuzz/found/$name-" "build/fuzz/found/$name" "tests/fuzz/corpus/$name"
+    local name names
+    names=$(basename -s .c tests/fuzz/*.c)
+    xargs -P 2 -I NAME bash -c 'mkdir -p build/fuzz/found/NAME
+        build/fuzz/fuzz_NAME -max_total_time=8 -timeout=10 -rss_limit_mb=4096 \
+            -artifact_prefix=build/fuzz/found/NAME- build/fuzz/found/NAME tests/fuzz/corpus/NAME \
+            >build/fuzz/found/NAME.log 2>&1
+        echo $? >build/fuzz/found/NAME.status' <<<"$names"
+    for name in $names; do
+        check "fuzz $name" bash -c "cat build/fuzz/found/$name.log; exit \$(cat build/fuzz/found/$name.status)"
     done
 }
 
