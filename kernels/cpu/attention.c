@@ -75,23 +75,13 @@ static void load_queries(const struct task *k, struct work *w)
     }
 }
 
-static void widen(enum cpu_isa isa, float *y, const uint16_t *x, size_t n)
-{
-    if (isa == CPU_AVX512)
-        half_widen_avx512(y, x, n);
-    else if (isa == CPU_AVX2)
-        half_widen_avx2(y, x, n);
-    else
-        half_from_bf16(y, x, n);
-}
-
 // n values of a page as float32, read in the order in which they lie; the products that follow read
 // columns of them.
 static const float *piece(const struct task *k, const struct work *w, const void *pages, size_t at,
                           size_t n)
 {
     if (k->a->kv_type == DTYPE_BF16) {
-        widen(k->isa, w->wide, (const uint16_t *)pages + at, n);
+        half_widen(k->isa, w->wide, (const uint16_t *)pages + at, n);
         return w->wide;
     }
     const float *p = (const float *)pages + at;

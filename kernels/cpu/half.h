@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cpu.h"
+
 static inline float half_bf16_value(uint16_t h)
 {
     uint32_t bits = (uint32_t)h << 16;
@@ -36,19 +38,19 @@ static inline void half_from_bf16(float *y, const void *x, size_t n)
     }
 }
 
-// half_from_bf16 compiled for an instruction set, for what is bound by it.
-void half_widen_avx2(float *y, const void *x, size_t n);
-void half_widen_avx512(float *y, const void *x, size_t n);
-
-// The same for half_to_bf16, below.
-void half_narrow_avx2(uint16_t *y, const float *x, size_t n);
-void half_narrow_avx512(uint16_t *y, const float *x, size_t n);
-
 static inline void half_to_bf16(uint16_t *y, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = half_bf16(x[i]);
 }
+
+// The two compiled for an instruction set, for what is bound by them.
+void half_widen(enum cpu_isa isa, float *y, const void *x, size_t n);
+void half_widen_avx2(float *y, const void *x, size_t n);
+void half_widen_avx512(float *y, const void *x, size_t n);
+void half_narrow(enum cpu_isa isa, uint16_t *y, const float *x, size_t n);
+void half_narrow_avx2(uint16_t *y, const float *x, size_t n);
+void half_narrow_avx512(uint16_t *y, const float *x, size_t n);
 
 static inline float half_f16_value(uint16_t h)
 {

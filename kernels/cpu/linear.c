@@ -48,12 +48,7 @@ static void round_rows(void *ud, int i, int worker)
     const int row = i * ROUND_ROWS, left = r->rows - row;
     const size_t at = (size_t)row * r->cols;
     const size_t n = (size_t)(left < ROUND_ROWS ? left : ROUND_ROWS) * r->cols;
-    if (r->isa == CPU_AVX512)
-        half_narrow_avx512(r->y + at, r->x + at, n);
-    else if (r->isa == CPU_AVX2)
-        half_narrow_avx2(r->y + at, r->x + at, n);
-    else
-        half_to_bf16(r->y + at, r->x + at, n);
+    half_narrow(r->isa, r->y + at, r->x + at, n);
 }
 
 // Does the matrix path round x itself, while packing it? (oneDNN's is never taken there, see linear_dnnl.c.)
