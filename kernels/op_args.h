@@ -136,15 +136,20 @@ struct conv_args {
 //   q, k l2-normalised (eps 1e-6 in the root), q times k_dim^-0.5
 //   S *= exp(g);  S += k (beta (v - S^T k))^T;  o = S^T q
 // Decode spans run it as written; prefill spans in chunks of `chunk` counted from the span's first
-// token, with T = (I + A)^-1 by `inverse`. State and gates float32.
+// token, with T = (I + A)^-1 by `inverse`. State and gates are float32 while they are computed with.
+// A BF16 state is rounded (to nearest, ties to even) where it is stored and nowhere else: by a prefill
+// span at its end and at save_t, by a decode span after every token. o is of the state before that. So
+// equal bits whatever the other spans are, as with F32; but a prompt cut into spans is rounded at every
+// cut, and with a BF16 state how it was cut shows within that rounding.
 // Source: Qwen3_5GatedDeltaNet; chunk form: spec section 1.3 of the model, Yang et al. 2024.
 struct delta_rule_args {
-    void *o;              // act [T, v_heads, v_dim]
-    const void *qkv;      // act [T, 2 * k_heads * k_dim + v_heads * v_dim], after conv: q | k | v
-    const void *a, *b;    // act [T, v_heads]
-    const float *A_log;   // [v_heads]
-    const float *dt_bias; // [v_heads]
-    float *state;         // [slots, v_heads, k_dim, v_dim]
+    void *o;               // act [T, v_heads, v_dim]
+    const void *qkv;       // act [T, 2 * k_heads * k_dim + v_heads * v_dim], after conv: q | k | v
+    const void *a, *b;     // act [T, v_heads]
+    const float *A_log;    // [v_heads]
+    const float *dt_bias;  // [v_heads]
+    void *state;           // state_type [slots, v_heads, k_dim, v_dim]
+    enum dtype state_type; // F32 or BF16
     struct batch batch;
     int k_heads, v_heads, k_dim, v_dim; // k_dim, v_dim multiples of 16, at most 256
     int chunk;                          // 16, 32, 64, 128
@@ -164,7 +169,8 @@ struct delta_decode_args {
     const float *A_log, *dt_bias; // [v_heads]
     const float *norm_w;          // [v_dim]
     float *conv_state;            // [slots, CONV_WIDTH - 1, channels]
-    float *state;                 // [slots, v_heads, k_dim, v_dim]
+    void *state;                  // state_type [slots, v_heads, k_dim, v_dim]
+    enum dtype state_type;        // F32 or BF16, as in delta_rule
     struct batch batch;
     int k_heads, v_heads, k_dim, v_dim; // channels = 2 k_heads k_dim + v_heads v_dim
     float eps;

@@ -42,6 +42,7 @@ void cpu_delta_decode(struct dev *dev, const struct delta_decode_args *a)
                                        .A_log = a->A_log,
                                        .dt_bias = a->dt_bias,
                                        .state = a->state,
+                                       .state_type = a->state_type,
                                        .batch = batch,
                                        .k_heads = a->k_heads,
                                        .v_heads = a->v_heads,

@@ -3,11 +3,15 @@
 //
 // Threads take whole heads, so no two touch the same state and a result depends neither on the
 // number of threads nor on the other spans of the step.
+//
+// A float32 state is worked on where it lies. A bf16 state is widened into the worker's scratch, worked on
+// there, and rounded back.
 #include "delta_rule.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "half.h"
 #include "tri_inverse.h"
 
 static const float NORM_EPS = 1e-6f;
@@ -69,64 +73,88 @@ float *delta_o(const struct delta_rule_args *a, int row, int v_head)
     return (float *)a->o + ((size_t)row * (size_t)a->v_heads + (size_t)v_head) * (size_t)a->v_dim;
 }
 
-float *delta_state(const struct delta_rule_args *a, int slot, int v_head)
+// The states of n_heads heads in a slot, and room for them in float32 where their type is another.
+struct head_states {
+    const struct delta_rule_args *a;
+    enum cpu_isa isa;
+    int v_head, n_heads;
+    float *room; // [n_heads, k_dim, v_dim]
+};
+
+static size_t states_floats(const struct head_states *s)
 {
-    const size_t head = (size_t)slot * (size_t)a->v_heads + (size_t)v_head;
-    return a->state + head * (size_t)a->k_dim * (size_t)a->v_dim;
+    return (size_t)s->n_heads * (size_t)s->a->k_dim * (size_t)s->a->v_dim;
 }
 
-static void begin_state(const struct delta_rule_args *a, const struct span *span, int v_head)
+static void *states_in(const struct head_states *s, int slot)
 {
-    const size_t bytes = (size_t)a->k_dim * (size_t)a->v_dim * sizeof(float);
-    if (span->pos0 == 0)
-        memset(delta_state(a, span->slot, v_head), 0, bytes);
+    const struct delta_rule_args *a = s->a;
+    const size_t head = (size_t)slot * (size_t)a->v_heads + (size_t)s->v_head;
+    return (char *)a->state +
+           head * (size_t)a->k_dim * (size_t)a->v_dim * dtype_bytes(a->state_type);
+}
+
+// The states to work on; zero when they are fresh, whatever the slot holds.
+static float *load_states(const struct head_states *s, int slot, bool fresh)
+{
+    const size_t n = states_floats(s);
+    void *from = states_in(s, slot);
+    float *states = s->a->state_type == DTYPE_F32 ? from : s->room;
+    if (fresh)
+        memset(states, 0, n * sizeof *states);
+    else if (states != from)
+        half_widen(s->isa, states, from, n);
+    return states;
+}
+
+static void store_states(const struct head_states *s, int slot, const float *states)
+{
+    const size_t n = states_floats(s);
+    void *to = states_in(s, slot);
+    if (s->a->state_type == DTYPE_BF16)
+        half_narrow(s->isa, to, states, n);
+    else if (to != states)
+        memcpy(to, states, n * sizeof *states);
 }
 
 // One value head of one decode span.
-static void decode(const struct delta_rule_args *a, enum cpu_isa isa, const struct span *span,
-                   int v_head)
+static void decode(const struct head_states *s, const struct span *span)
 {
-    const int k_head = v_head / (a->v_heads / a->k_heads);
-    begin_state(a, span, v_head);
+    const struct delta_rule_args *a = s->a;
+    const int v_head = s->v_head, k_head = v_head / (a->v_heads / a->k_heads);
     for (int i = 0; i < span->t; i++) {
+        float *state = load_states(s, span->slot, span->pos0 + i == 0);
         const int row = span->t0 + i;
         const struct delta_gate gate = delta_gate(a, row, v_head);
         float q[DELTA_DIM_MAX], k[DELTA_DIM_MAX];
         delta_normalize(q, delta_q(a, row, k_head), a->k_dim, 1.0f / sqrtf((float)a->k_dim));
         delta_normalize(k, delta_k(a, row, k_head), a->k_dim, 1.0f);
-        delta_step(isa, &(struct delta_step){.o = delta_o(a, row, v_head),
-                                             .s = delta_state(a, span->slot, v_head),
-                                             .q = q,
-                                             .k = k,
-                                             .v = delta_v(a, row, v_head),
-                                             .decay = expf(gate.g),
-                                             .beta = gate.beta,
-                                             .k_dim = a->k_dim,
-                                             .v_dim = a->v_dim});
+        delta_step(s->isa, &(struct delta_step){.o = delta_o(a, row, v_head),
+                                                .s = state,
+                                                .q = q,
+                                                .k = k,
+                                                .v = delta_v(a, row, v_head),
+                                                .decay = expf(gate.g),
+                                                .beta = gate.beta,
+                                                .k_dim = a->k_dim,
+                                                .v_dim = a->v_dim});
+        store_states(s, span->slot, state);
     }
 }
 
-static void save_state(const struct delta_chunk *c, int slot)
-{
-    const struct delta_rule_args *a = c->args;
-    const size_t bytes = (size_t)a->k_dim * (size_t)a->v_dim * sizeof(float);
-    for (int h = c->v_head; h < c->v_head + c->n_heads; h++)
-        memcpy(delta_state(a, slot, h), delta_state(a, c->slot, h), bytes);
-}
-
 // The heads of c in one prefill span.
-static void prefill(const struct delta_chunk *c, const struct span *span)
+static void prefill(struct delta_chunk *c, const struct head_states *s, const struct span *span)
 {
     const int chunk = c->args->chunk;
-    for (int h = 0; h < c->n_heads; h++)
-        begin_state(c->args, span, c->v_head + h);
+    c->state = load_states(s, span->slot, span->pos0 == 0);
     for (int i = 0; i < span->t; i += chunk) {
         const int left = span->t - i, n = left < chunk ? left : chunk;
         const int next = left - n < chunk ? left - n : chunk;
         delta_chunk(c, span->t0 + i, n, next, (span->pos0 + i) / chunk);
         if (i + n == span->save_t)
-            save_state(c, span->save_slot);
+            store_states(s, span->save_slot, c->state);
     }
+    store_states(s, span->slot, c->state);
 }
 
 static bool check_args(struct dev *dev, const struct delta_rule_args *a)
@@ -141,6 +169,10 @@ static bool check_args(struct dev *dev, const struct delta_rule_args *a)
     if (a->k_heads <= 0 || a->v_heads <= 0 || a->v_heads % a->k_heads) {
         cpu_fail(dev, "delta_rule: v_heads %d is not a multiple of k_heads %d", a->v_heads,
                  a->k_heads);
+        return false;
+    }
+    if (a->state_type != DTYPE_F32 && a->state_type != DTYPE_BF16) {
+        cpu_fail(dev, "delta_rule: state_type %s: must be f32 or bf16", dtype_name(a->state_type));
         return false;
     }
     if (inverse_check(&a->inverse, a->chunk, why, sizeof why)) {
@@ -158,6 +190,7 @@ struct units {
     int n_heads;   // value heads of a prefill unit
     float *scratch;
     size_t floats;                               // of a worker's scratch
+    size_t room;                                 // where in it the states' room begins
     struct inverse_report seen[CPU_THREADS_MAX]; // by worker
 };
 
@@ -166,24 +199,25 @@ static void do_prefill(void *ud, int i, int worker)
     struct units *u = ud;
     const struct delta_rule_args *a = u->a;
     const int units = a->v_heads / u->n_heads, v_head = i % units * u->n_heads;
-    const struct span *span = &a->batch.spans[i / units];
+    float *scratch = u->scratch + (size_t)worker * u->floats;
     prefill(&(struct delta_chunk){.args = a,
                                   .isa = u->isa,
-                                  .slot = span->slot,
                                   .k_head = v_head / (a->v_heads / a->k_heads),
                                   .v_head = v_head,
                                   .n_heads = u->n_heads,
-                                  .scratch = u->scratch + (size_t)worker * u->floats,
+                                  .scratch = scratch,
                                   .report = a->report ? &u->seen[worker] : NULL},
-            span);
+            &(struct head_states){a, u->isa, v_head, u->n_heads, scratch + u->room},
+            &a->batch.spans[i / units]);
 }
 
 static void do_decode(void *ud, int i, int worker)
 {
     const struct units *u = ud;
     const struct delta_rule_args *a = u->a;
-    (void)worker;
-    decode(a, u->isa, &a->batch.spans[u->n_prefill + i / a->v_heads], i % a->v_heads);
+    float *room = u->scratch + (size_t)worker * u->floats + u->room;
+    decode(&(struct head_states){a, u->isa, i % a->v_heads, 1, room},
+           &a->batch.spans[u->n_prefill + i / a->v_heads]);
 }
 
 void cpu_delta_rule(struct dev *dev, const struct delta_rule_args *a)
@@ -191,14 +225,17 @@ void cpu_delta_rule(struct dev *dev, const struct delta_rule_args *a)
     struct cpu *cpu = cpu_of(dev);
     if (!check_args(dev, a))
         return;
-    struct units u = {.a = a, .isa = cpu->isa, .floats = delta_chunk_scratch(a)};
-    u.scratch = cpu_scratch(dev, 0, (size_t)cpu->threads * u.floats * sizeof(float));
-    if (!u.scratch)
-        return;
+    struct units u = {.a = a, .isa = cpu->isa, .room = delta_chunk_scratch(a)};
     while (u.n_prefill < a->batch.n_spans && !a->batch.spans[u.n_prefill].decode)
         u.n_prefill++;
     // Value heads of one key head share its products, unless that would leave threads idle.
     u.n_heads = u.n_prefill * a->k_heads >= cpu->threads ? a->v_heads / a->k_heads : 1;
+    u.floats = u.room;
+    if (a->state_type != DTYPE_F32)
+        u.floats += (size_t)u.n_heads * (size_t)a->k_dim * (size_t)a->v_dim;
+    u.scratch = cpu_scratch(dev, 0, (size_t)cpu->threads * u.floats * sizeof(float));
+    if (!u.scratch)
+        return;
     cpu_share(cpu, u.n_prefill * (a->v_heads / u.n_heads), do_prefill, &u);
     cpu_share(cpu, (a->batch.n_spans - u.n_prefill) * a->v_heads, do_decode, &u);
     for (int i = 0; a->report && i < cpu->threads; i++)

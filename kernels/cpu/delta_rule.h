@@ -21,7 +21,6 @@ const float *delta_q(const struct delta_rule_args *a, int row, int k_head); // [
 const float *delta_k(const struct delta_rule_args *a, int row, int k_head); // [k_dim]
 const float *delta_v(const struct delta_rule_args *a, int row, int v_head); // [v_dim]
 float *delta_o(const struct delta_rule_args *a, int row, int v_head);       // [v_dim]
-float *delta_state(const struct delta_rule_args *a, int slot, int v_head);  // [k_dim, v_dim]
 
 // One token of one head, the recurrence as ops.h writes it:
 //   s = decay s;  u = beta (v - s^T k);  s = s + k u^T;  o = s^T q
@@ -40,8 +39,8 @@ void delta_step_avx512(const struct delta_step *s);
 struct delta_chunk {
     const struct delta_rule_args *args;
     enum cpu_isa isa;
-    int slot; // of the state, which is read and written
     int k_head, v_head, n_heads;
+    float *state;                  // [n_heads, k_dim, v_dim], read and written
     float *scratch;                // [delta_chunk_scratch(args)], 64-aligned
     struct inverse_report *report; // NULL, or raised by the chunks that are checked
 };

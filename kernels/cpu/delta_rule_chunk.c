@@ -194,13 +194,18 @@ static void invert(struct work *w, int index, int v_head)
                                     .report = is_checked(w, index, v_head) ? w->c->report : NULL});
 }
 
+static float *state_of(const struct work *w, int v_head)
+{
+    return w->c->state + (long)(v_head - w->c->v_head) * w->a->k_dim * w->a->v_dim;
+}
+
 // N = T diag(beta) (V - diag(e^G) K S), and Q S beside K S.
 static void find_changes(struct work *w, int v_head)
 {
     const int dim = w->a->v_dim;
     smallgemm(w->c->isa, &(struct smallgemm){.c = w->ks,
                                              .a = w->kq,
-                                             .b = delta_state(w->a, w->c->slot, v_head),
+                                             .b = state_of(w, v_head),
                                              .ldc = dim,
                                              .lda = w->a->k_dim,
                                              .ldb = dim,
@@ -258,7 +263,7 @@ static void advance_state(struct work *w, int v_head)
         for (int i = 0; i < dim; i++)
             N[i] *= factor;
     }
-    smallgemm(w->c->isa, &(struct smallgemm){.c = delta_state(w->a, w->c->slot, v_head),
+    smallgemm(w->c->isa, &(struct smallgemm){.c = state_of(w, v_head),
                                              .a = w->kt,
                                              .b = w->N,
                                              .ldc = dim,

@@ -10,7 +10,9 @@ static constexpr int DELTA_DIM_MAX = 256;
 static constexpr float DELTA_NORM_EPS = 1e-6f;
 
 // Chunks first .. first + count - 1 of every prefill span. A long step is done in such slabs, so that
-// what is handed on between kernels stays small; states pass from slab to slab in their slots.
+// what is handed on between kernels stays small. States of float32 pass from slab to slab in their slots.
+// A bf16 state passes in float32, in `carry` [n_spans, v_heads, k_dim, v_dim]: how long a slab is depends
+// on the other spans, so a state rounded there would too.
 struct delta_slab {
     int first, count, n_spans, chunk;
 };
@@ -98,6 +100,20 @@ struct alignas(1024) delta_unit {
 };
 static constexpr unsigned DELTA_UNIT_BYTES = offsetof(struct delta_unit, unused) + 12;
 
+// Whether a chain of state_t that begins a slab takes the state from carry, and one that ends it after
+// `chunks` of its own leaves it there. Never with float32.
+template <typename state_t>
+static __device__ __forceinline__ bool delta_carried_in(const struct delta_slab &slab)
+{
+    return sizeof(state_t) != sizeof(float) && slab.first > 0;
+}
+template <typename state_t>
+static __device__ __forceinline__ bool delta_carried_out(const struct delta_slab &slab, int chunks,
+                                                         const struct span &span)
+{
+    return sizeof(state_t) != sizeof(float) && (slab.first + chunks) * slab.chunk < span.t;
+}
+
 // Byte of the swizzle above for row i, column j.
 static __device__ __forceinline__ int delta_swizzle(int i, int j)
 {
@@ -124,12 +140,12 @@ int delta_slab_units(const struct delta_slab &slab, const struct batch *b);
 void delta_prepare(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
                    struct delta_unit *units, int n);
 void delta_chain(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
-                 const struct delta_unit *units, cudaStream_t stream);
+                 const struct delta_unit *units, float *carry, cudaStream_t stream);
 // Whether the chain leaves much of the device idle.
 bool delta_chain_is_narrow(struct dev *dev, const struct delta_rule_args *a, int n_spans);
 
 // The prefill spans by kernels that take any shape, in float32; and the decode spans.
-void delta_portable(struct dev *dev, const struct delta_rule_args *a, int n_spans);
+void delta_portable(struct dev *dev, const struct delta_rule_args *a, int n_spans, float *carry);
 int delta_portable_spans(const struct delta_rule_args *a); // the most that it takes at once
 void delta_steps(struct dev *dev, const struct delta_rule_args *a, int first);
 

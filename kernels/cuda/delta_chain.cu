@@ -10,6 +10,8 @@
 //   O = diag(o_from_s) Q S + P N
 // A third keeps the copy engine some chunks ahead. What one waits for is named at its barrier.
 //
+// The state is float32 inside whatever slots keep; a bf16 slot gets what the next product would have read.
+//
 // Bound by one chunk after another while there are fewer blocks than multiprocessors: products of 6.3
 // MFLOP a chunk and head without the outputs', and what lies between them; beyond that by all 8.4 MFLOP.
 // Measured: 1.25 us a chunk for 2 to 64 heads of one sequence, 2.28 us for 32 heads of four sequences.
@@ -52,13 +54,14 @@ template <int GROUPS> struct chain_shared {
     uint64_t state_full[GROUPS], state_free[GROUPS], changes_full[GROUPS], changes_free[GROUPS];
 };
 
-struct chain_args {
+template <typename state_t> struct chain_args {
     bf16 *o;
-    float *state;
+    state_t *state;
     const struct span *spans;
     const struct delta_unit *units;
     struct delta_slab slab;
     int k_heads, v_heads;
+    float *carry; // see struct delta_slab
 };
 
 // A block's share: chunks of one span in the slab, one head.
@@ -89,9 +92,10 @@ static __device__ __forceinline__ void arrive_read(uint64_t *barrier)
 
 // ---- the copies -----------------------------------------------------------------------------------
 
-template <int GROUPS>
+template <int GROUPS, typename state_t>
 static __device__ void fetch(typename chain_shared<GROUPS>::stage &s, uint32_t full,
-                             const struct chain_args &a, const CUtensorMap *map, int row, int unit)
+                             const struct chain_args<state_t> &a, const CUtensorMap *map, int row,
+                             int unit)
 {
     const int v_head = blockIdx.y, k_head = v_head / (a.v_heads / a.k_heads);
     const int q = k_head * DELTA_DIM, k = q + a.k_heads * DELTA_DIM;
@@ -109,8 +113,8 @@ static __device__ void fetch(typename chain_shared<GROUPS>::stage &s, uint32_t f
 }
 
 // One thread.
-template <int GROUPS>
-static __device__ void feed(struct chain_shared<GROUPS> &s, const struct chain_args &a,
+template <int GROUPS, typename state_t>
+static __device__ void feed(struct chain_shared<GROUPS> &s, const struct chain_args<state_t> &a,
                             const CUtensorMap *map, const struct chain_job &job)
 {
     constexpr int STAGES = chain_shape<GROUPS>::STAGES;
@@ -205,23 +209,63 @@ static __device__ __forceinline__ constexpr int state_at(int e)
     return (e / 4 * 8 + e % 2) * DELTA_DIM + e / 2 % 2 * 8;
 }
 
-// The first element of a lane in a slot.
-static __device__ __forceinline__ float *state_of(const struct chain_args &a, int slot, int column)
+// The first element of a lane in a slot, or of a span in carry.
+static __device__ __forceinline__ float *state_of(float *states, int slot, int v_heads, int column)
 {
     const int lane = threadIdx.x % 32;
-    return a.state + ((size_t)slot * a.v_heads + blockIdx.y) * DELTA_DIM * DELTA_DIM +
+    return states + ((size_t)slot * v_heads + blockIdx.y) * DELTA_DIM * DELTA_DIM +
            lane % 4 * 2 * DELTA_DIM + column + threadIdx.x / 32 % 4 * 16 + lane / 4;
 }
 
-static __device__ void write_state(float *to, const float (&s)[64])
+static __device__ __forceinline__ void read_state(float (&s)[64], const float *from, bool fresh)
+{
+#pragma unroll
+    for (int e = 0; e < 64; e++)
+        s[e] = fresh ? 0.0f : from[state_at(e)];
+}
+
+static __device__ void write_state(float *to, const float (&s)[64], const uint32_t (&)[32])
 {
 #pragma unroll
     for (int e = 0; e < 64; e++)
         to[state_at(e)] = s[e];
 }
 
-template <int GROUPS>
-static __device__ void follow_state(struct chain_shared<GROUPS> &s, const struct chain_args &a,
+// The same with slots of bf16. A register of a left operand has two columns of S^T, which are rows of the
+// state, and eight lanes have neighbours of a row; turned, a register has the neighbours, and the two
+// tiles of a row fill a sector of memory. What a state is rounded to is its left operand as it is.
+static __device__ __forceinline__ bf16 *state_of(bf16 *states, int slot, int v_heads, int column)
+{
+    const int lane = threadIdx.x % 32;
+    return states + ((size_t)slot * v_heads + blockIdx.y) * DELTA_DIM * DELTA_DIM +
+           lane / 4 * DELTA_DIM + column + threadIdx.x / 32 % 4 * 16 + lane % 4 * 2;
+}
+
+static __device__ __forceinline__ constexpr int turned_at(int i)
+{
+    return i / 2 * 8 * DELTA_DIM + i % 2 * 8;
+}
+
+static __device__ __forceinline__ void read_state(float (&s)[64], const bf16 *from, bool fresh)
+{
+#pragma unroll
+    for (int i = 0; i < 32; i++) {
+        const uint32_t x = movmatrix_trans(fresh ? 0 : *(const uint32_t *)(from + turned_at(i)));
+        s[2 * i] = __uint_as_float(x << 16);
+        s[2 * i + 1] = __uint_as_float(x & 0xffff0000u);
+    }
+}
+
+static __device__ void write_state(bf16 *to, const float (&)[64], const uint32_t (&left)[32])
+{
+#pragma unroll
+    for (int i = 0; i < 32; i++)
+        *(uint32_t *)(to + turned_at(i)) = movmatrix_trans(left[i]);
+}
+
+template <int GROUPS, typename state_t>
+static __device__ void follow_state(struct chain_shared<GROUPS> &s,
+                                    const struct chain_args<state_t> &a,
                                     const struct chain_job &job, int group)
 {
     constexpr int STAGES = chain_shape<GROUPS>::STAGES;
@@ -230,10 +274,10 @@ static __device__ void follow_state(struct chain_shared<GROUPS> &s, const struct
     float S[64], c[32]; // c: (K S)^T, then N^T
     uint32_t left_s[32], left[16];
     float2 factor[8];
-    const float *state = state_of(a, job.span.slot, column);
-#pragma unroll
-    for (int e = 0; e < 64; e++)
-        S[e] = fresh ? 0.0f : state[state_at(e)];
+    if (delta_carried_in<state_t>(a.slab))
+        read_state(S, state_of(a.carry, blockIdx.z, a.v_heads, column), false);
+    else
+        read_state(S, state_of(a.state, job.span.slot, a.v_heads, column), fresh);
     to_left(left_s, S);
     for (int i = 0; i < job.chunks; i++) {
         const int at = i % STAGES, n = tokens_of(job, i);
@@ -304,9 +348,12 @@ static __device__ void follow_state(struct chain_shared<GROUPS> &s, const struct
         arrive_read(&s.empty[at]);
         to_left(left_s, S);
         if (i * DELTA_CHUNK + job.first_token + n == job.span.save_t)
-            write_state(state_of(a, job.span.save_slot, column), S);
+            write_state(state_of(a.state, job.span.save_slot, a.v_heads, column), S, left_s);
     }
-    write_state(state_of(a, job.span.slot, column), S);
+    if (delta_carried_out<state_t>(a.slab, job.chunks, job.span))
+        write_state(state_of(a.carry, blockIdx.z, a.v_heads, column), S, left_s);
+    else
+        write_state(state_of(a.state, job.span.slot, a.v_heads, column), S, left_s);
 }
 
 // ---- the outputs ----------------------------------------------------------------------------------
@@ -334,8 +381,9 @@ static __device__ void write_outputs(bf16 *o, size_t stride, unsigned char *tile
     __syncwarp(); // the tile is free
 }
 
-template <int GROUPS>
-static __device__ void find_outputs(struct chain_shared<GROUPS> &s, const struct chain_args &a,
+template <int GROUPS, typename state_t>
+static __device__ void find_outputs(struct chain_shared<GROUPS> &s,
+                                    const struct chain_args<state_t> &a,
                                     const struct chain_job &job)
 {
     constexpr int STAGES = chain_shape<GROUPS>::STAGES;
@@ -401,9 +449,9 @@ template <int GROUPS> static __device__ void init_barriers(struct chain_shared<G
     fence_mbarrier_init();
 }
 
-template <int GROUPS>
+template <int GROUPS, typename state_t>
 static __global__ void __launch_bounds__(chain_shape<GROUPS>::THREADS, 1)
-    chain_kernel(const struct chain_args a, const __grid_constant__ CUtensorMap map)
+    chain_kernel(const struct chain_args<state_t> a, const __grid_constant__ CUtensorMap map)
 {
     using shape = chain_shape<GROUPS>;
     extern __shared__ __align__(1024) unsigned char raw[];
@@ -459,17 +507,17 @@ static bool map_input(struct dev *dev, CUtensorMap *map, const struct delta_rule
     return r == CUDA_SUCCESS;
 }
 
-template <int GROUPS>
-static void launch(struct dev *dev, const struct chain_args &p, const CUtensorMap &map,
+template <int GROUPS, typename state_t>
+static void launch(struct dev *dev, const struct chain_args<state_t> &p, const CUtensorMap &map,
                    cudaStream_t stream)
 {
     const int bytes = sizeof(struct chain_shared<GROUPS>);
     cuda_ok(dev,
-            cudaFuncSetAttribute(chain_kernel<GROUPS>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 bytes),
+            cudaFuncSetAttribute(chain_kernel<GROUPS, state_t>,
+                                 cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
             "delta_chain: shared memory");
-    chain_kernel<GROUPS><<<dim3(DELTA_DIM / COLUMNS / GROUPS, p.v_heads, p.slab.n_spans),
-                           chain_shape<GROUPS>::THREADS, bytes, stream>>>(p, map);
+    chain_kernel<GROUPS, state_t><<<dim3(DELTA_DIM / COLUMNS / GROUPS, p.v_heads, p.slab.n_spans),
+                                    chain_shape<GROUPS>::THREADS, bytes, stream>>>(p, map);
     LAUNCHED(dev, "delta_chain");
 }
 
@@ -478,22 +526,31 @@ bool delta_chain_is_narrow(struct dev *dev, const struct delta_rule_args *a, int
     return DELTA_DIM / COLUMNS * a->v_heads * n_spans <= cuda_of(dev)->n_sm;
 }
 
-void delta_chain(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
-                 const struct delta_unit *units, cudaStream_t stream)
+template <typename state_t>
+static void launch_width(struct dev *dev, const struct delta_rule_args *a,
+                         const struct chain_args<state_t> &p, cudaStream_t stream)
 {
     CUtensorMap map;
     if (!map_input(dev, &map, a))
         return;
-    const struct chain_args p = {.o = (bf16 *)a->o,
-                                 .state = a->state,
-                                 .spans = a->batch.spans,
-                                 .units = units,
-                                 .slab = slab,
-                                 .k_heads = a->k_heads,
-                                 .v_heads = a->v_heads};
     // One warpgroup of the chain a block is sooner done, two read less. Their bits are the same.
-    if (delta_chain_is_narrow(dev, a, slab.n_spans))
+    if (delta_chain_is_narrow(dev, a, p.slab.n_spans))
         launch<1>(dev, p, map, stream);
     else
         launch<2>(dev, p, map, stream);
+}
+
+void delta_chain(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
+                 const struct delta_unit *units, float *carry, cudaStream_t stream)
+{
+    STATE_SWITCH(a->state_type, (launch_width<state_t>(dev, a,
+                                                       {.o = (bf16 *)a->o,
+                                                        .state = (state_t *)a->state,
+                                                        .spans = a->batch.spans,
+                                                        .units = units,
+                                                        .slab = slab,
+                                                        .k_heads = a->k_heads,
+                                                        .v_heads = a->v_heads,
+                                                        .carry = carry},
+                                                       stream)));
 }

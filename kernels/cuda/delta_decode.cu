@@ -8,12 +8,15 @@
 // one after all have read. Without clusters one block takes the heads in turn.
 //
 // A state of 128 x 128 is brought to shared memory by the copy engine while the convolution is computed,
-// and taken back by it; three blocks a multiprocessor keep the memory busy. Other shapes, and devices
-// without a copy engine, work on the state in device memory.
+// and taken back by it; three blocks a multiprocessor keep the memory busy, or four where a state is of
+// bf16 and half as large (five would spill). Other shapes, and devices without a copy engine, work on the state in device
+// memory. A bf16 state is widened and rounded as the passes read and write it; o is of the state before
+// that rounding.
 //
 // Bound by: memory, the states read and written once. Blocks of half a head were slower.
 // Measured: 16/32 heads, bf16, one launch with 3.1 us of the graph's own: 8.8 us for one sequence, 13.8
-// for 8, 87 for 64 (3.1 TB/s), 299 for 256 (3.6 TB/s). NVIDIA H200, 2026-11-24.
+// for 8, 87 for 64 (3.1 TB/s), 299 for 256 (3.6 TB/s). NVIDIA H200, 2026-11-24. Not yet with bf16 states:
+// `ops_check perf delta_decode` has them.
 #include "delta.cuh"
 #include "ptx.cuh"
 
@@ -24,7 +27,8 @@ struct step_args {
     void *y;
     const void *qkv, *z, *a, *b;
     const float *conv_w, *A_log, *dt_bias, *norm_w;
-    float *conv_state, *state;
+    float *conv_state;
+    void *state;
     const struct span *spans;
     int k_heads, v_heads, k_dim, v_dim, channels;
     float eps;
@@ -192,18 +196,47 @@ static __device__ __forceinline__ float4 advanced(const float4 &s, float decay, 
             decay * s.w + k * d.w};
 }
 
-// One token's pass over the state, in shared or device memory; o of column threadIdx.x.
-template <int DIM>
-static __device__ float step(struct step_shared<DIM> &s, float *state, int k_dim, int v_dim)
+// Four neighbours of a row of the state, as they lie.
+template <typename state_t> struct state_quad;
+template <> struct state_quad<float> {
+    using type = float4;
+};
+template <> struct state_quad<bf16> {
+    using type = uint2;
+};
+static __device__ __forceinline__ float4 widened(const float4 &x)
 {
+    return x;
+}
+static __device__ __forceinline__ float4 widened(const uint2 &x)
+{
+    return {__uint_as_float(x.x << 16), __uint_as_float(x.x & 0xffff0000u),
+            __uint_as_float(x.y << 16), __uint_as_float(x.y & 0xffff0000u)};
+}
+static __device__ __forceinline__ void put_rounded(float4 &to, const float4 &x)
+{
+    to = x;
+}
+static __device__ __forceinline__ void put_rounded(uint2 &to, const float4 &x)
+{
+    to = {cvt_bf16x2(x.x, x.y), cvt_bf16x2(x.z, x.w)};
+}
+
+// One token's pass over the state, in shared or device memory; o of column threadIdx.x.
+template <int DIM, typename state_t>
+static __device__ float step(struct step_shared<DIM> &s, state_t *state, int k_dim, int v_dim)
+{
+    using quad_t = typename state_quad<state_t>::type;
     const int quads = v_dim / 4, groups = THREADS / quads;
     const int quad = threadIdx.x % quads, group = threadIdx.x / quads;
-    float4 *at = (float4 *)state + quad, sk = {0, 0, 0, 0}, sq = sk;
+    quad_t *at = (quad_t *)state + quad;
+    float4 sk = {0, 0, 0, 0}, sq = sk;
     if (group < groups) {
 #pragma unroll 8
         for (int i = group; i < k_dim; i += groups) {
-            add_scaled(sk, at[i * quads], s.k[i]);
-            add_scaled(sq, at[i * quads], s.q[i]);
+            const float4 x = widened(at[i * quads]);
+            add_scaled(sk, x, s.k[i]);
+            add_scaled(sq, x, s.q[i]);
         }
         ((float4 *)s.sums[0])[group * quads + quad] = sk;
         ((float4 *)s.sums[1])[group * quads + quad] = sq;
@@ -216,7 +249,8 @@ static __device__ float step(struct step_shared<DIM> &s, float *state, int k_dim
         const float decay = s.decay, k_scale = s.k_scale;
 #pragma unroll 8
         for (int i = group; i < k_dim; i += groups)
-            at[i * quads] = advanced(at[i * quads], decay, d, k_scale * s.k[i]);
+            put_rounded(at[i * quads],
+                        advanced(widened(at[i * quads]), decay, d, k_scale * s.k[i]));
     }
     return o;
 }
@@ -239,8 +273,8 @@ static __device__ void write_token(const struct step_shared<DIM> &s, const struc
 }
 
 // All tokens of one value head of one span, on a state that is in place.
-template <typename act_t, bool MIXER, int DIM>
-static __device__ void do_head(struct step_shared<DIM> &s, struct channels<DIM> &c, float *state,
+template <typename act_t, bool MIXER, int DIM, typename state_t>
+static __device__ void do_head(struct step_shared<DIM> &s, struct channels<DIM> &c, state_t *state,
                                const struct step_args &p, const struct step_place &at, bool by_copy)
 {
     for (int t = 0; t < at.span.t; t++) {
@@ -264,33 +298,34 @@ static __device__ void do_head(struct step_shared<DIM> &s, struct channels<DIM> 
 }
 
 // One value head a block; the state of 128 x 128 in shared memory.
-template <typename act_t, bool MIXER>
-static __global__ void __launch_bounds__(THREADS, 3) step_kernel(struct step_args p)
+template <typename act_t, bool MIXER, typename state_t>
+static __global__ void __launch_bounds__(THREADS, sizeof(state_t) == sizeof(float) ? 3 : 4)
+    step_kernel(struct step_args p)
 {
     p.k_dim = p.v_dim = DELTA_DIM; // known here, as the caller has made sure
     extern __shared__ __align__(128) unsigned char raw[];
     constexpr int SIZE = DELTA_DIM * DELTA_DIM;
-    float *tile = (float *)raw;
+    state_t *tile = (state_t *)raw;
     struct step_shared<DELTA_DIM> &s = *(struct step_shared<DELTA_DIM> *)(tile + SIZE);
     const int ratio = p.v_heads / p.k_heads;
     const struct step_place at = {p.spans[blockIdx.y], (int)blockIdx.x / ratio, (int)blockIdx.x};
-    float *state = p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * SIZE;
+    state_t *state = (state_t *)p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * SIZE;
     const bool fresh = at.span.pos0 == 0;
     if (threadIdx.x == 0 && !fresh) {
         const uint32_t full = shared_address(&s.full);
         mbarrier_init(full, 1);
         fence_mbarrier_init();
-        mbarrier_arrive_expect_tx(full, SIZE * sizeof(float));
-        cp_async_bulk(shared_address(tile), state, SIZE * sizeof(float), full);
+        mbarrier_arrive_expect_tx(full, SIZE * sizeof(state_t));
+        cp_async_bulk(shared_address(tile), state, SIZE * sizeof(state_t), full);
     }
     for (int i = threadIdx.x; i < SIZE && fresh; i += THREADS)
-        tile[i] = 0;
+        tile[i] = from_float<state_t>(0);
     struct channels<DELTA_DIM> c;
     do_head<act_t, MIXER>(s, c, tile, p, at, !fresh);
     fence_proxy_async_shared();
     __syncthreads(); // the state is complete and ordered before the copy
     if (threadIdx.x == 0) {
-        cp_async_bulk_store(state, shared_address(tile), SIZE * sizeof(float));
+        cp_async_bulk_store(state, shared_address(tile), SIZE * sizeof(state_t));
         cp_async_bulk_commit_group();
     }
     if constexpr (MIXER) {
@@ -304,7 +339,7 @@ static __global__ void __launch_bounds__(THREADS, 3) step_kernel(struct step_arg
 }
 
 // All value heads of a key head one after another, any shape, the states in device memory.
-template <typename act_t, bool MIXER>
+template <typename act_t, bool MIXER, typename state_t>
 static __global__ void __launch_bounds__(THREADS, 1) general_kernel(const struct step_args p)
 {
     __shared__ struct step_shared<DELTA_DIM_MAX> s;
@@ -314,9 +349,9 @@ static __global__ void __launch_bounds__(THREADS, 1) general_kernel(const struct
     for (int r = 0; r < ratio; r++) {
         at.v_head = k_head * ratio + r;
         const size_t size = (size_t)p.k_dim * p.v_dim;
-        float *state = p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * size;
+        state_t *state = (state_t *)p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * size;
         for (int i = threadIdx.x; i < (int)size && at.span.pos0 == 0; i += THREADS)
-            state[i] = 0;
+            state[i] = from_float<state_t>(0);
         do_head<act_t, MIXER>(s, c, state, p, at, false);
         if (MIXER) {
             barrier_cluster_wait(); // pairs with do_head's; the block is alone in its cluster
@@ -326,13 +361,14 @@ static __global__ void __launch_bounds__(THREADS, 1) general_kernel(const struct
 }
 
 // One block a value head and one cluster a key head where the device has them, else one a key head.
-template <typename act_t, bool MIXER>
+template <typename act_t, bool MIXER, typename state_t>
 static void launch(struct dev *dev, const struct step_args &p, int n_spans)
 {
     const int ratio = p.v_heads / p.k_heads, arch = cuda_of(dev)->arch;
-    const int bytes = DELTA_DIM * DELTA_DIM * sizeof(float) + sizeof(struct step_shared<DELTA_DIM>);
+    const int bytes =
+        DELTA_DIM * DELTA_DIM * sizeof(state_t) + sizeof(struct step_shared<DELTA_DIM>);
     if (p.k_dim != DELTA_DIM || p.v_dim != DELTA_DIM || arch < 90 || ratio > CLUSTER_MAX) {
-        general_kernel<act_t, MIXER>
+        general_kernel<act_t, MIXER, state_t>
             <<<dim3(p.k_heads, n_spans), THREADS, 0, cuda_of(dev)->stream>>>(p);
         LAUNCHED(dev, "delta_decode");
         return;
@@ -348,10 +384,11 @@ static void launch(struct dev *dev, const struct step_args &p, int n_spans)
     config.attrs = &cluster;
     config.numAttrs = MIXER && ratio > 1;
     cuda_ok(dev,
-            cudaFuncSetAttribute(step_kernel<act_t, MIXER>,
+            cudaFuncSetAttribute(step_kernel<act_t, MIXER, state_t>,
                                  cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
             "delta_decode: shared memory");
-    cuda_ok(dev, cudaLaunchKernelEx(&config, step_kernel<act_t, MIXER>, p), "delta_decode");
+    cuda_ok(dev, cudaLaunchKernelEx(&config, step_kernel<act_t, MIXER, state_t>, p),
+            "delta_decode");
 }
 
 void delta_steps(struct dev *dev, const struct delta_rule_args *a, int first)
@@ -370,7 +407,9 @@ void delta_steps(struct dev *dev, const struct delta_rule_args *a, int first)
     p.k_dim = a->k_dim;
     p.v_dim = a->v_dim;
     p.channels = 2 * a->k_heads * a->k_dim + a->v_heads * a->v_dim;
-    ACT_SWITCH(dev, (launch<act_t, false>(dev, p, a->batch.n_spans - first)));
+    ACT_SWITCH(dev,
+               STATE_SWITCH(a->state_type,
+                            (launch<act_t, false, state_t>(dev, p, a->batch.n_spans - first))));
 }
 
 void cuda_delta_decode(struct dev *dev, const struct delta_decode_args *a)
@@ -397,5 +436,6 @@ void cuda_delta_decode(struct dev *dev, const struct delta_decode_args *a)
     p.v_dim = a->v_dim;
     p.channels = 2 * a->k_heads * a->k_dim + a->v_heads * a->v_dim;
     p.eps = a->eps;
-    ACT_SWITCH(dev, (launch<act_t, true>(dev, p, a->batch.n_spans - first)));
+    ACT_SWITCH(dev, STATE_SWITCH(a->state_type,
+                                 (launch<act_t, true, state_t>(dev, p, a->batch.n_spans - first))));
 }

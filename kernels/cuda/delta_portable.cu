@@ -21,11 +21,13 @@ struct portable_args {
     void *o;
     const void *qkv, *a, *b;
     const float *A_log, *dt_bias;
-    float *state, *A, *T, *P; // [units, v_heads, chunk, chunk]
-    struct scales *scales;    // [units, v_heads]
+    void *state;
+    float *A, *T, *P;      // [units, v_heads, chunk, chunk]
+    struct scales *scales; // [units, v_heads]
     const struct span *spans;
     struct delta_slab slab;
     int k_heads, v_heads, k_dim, v_dim;
+    float *carry; // see struct delta_slab
 };
 
 template <typename act_t>
@@ -210,16 +212,27 @@ static __device__ void do_chunk(struct chain_shared &s, const struct portable_ar
     __syncthreads(); // S is there, x and N are free
 }
 
-static __device__ void write_state(const struct chain_shared &s, const struct portable_args &p,
-                                   int slot)
+// The block's columns of the state of a slot, or of a span in carry.
+template <typename state_t>
+static __device__ void read_state(struct chain_shared &s, const struct portable_args &p,
+                                  const state_t *states, int slot, bool fresh)
 {
-    float *to = p.state + ((size_t)slot * p.v_heads + blockIdx.y) * p.k_dim * p.v_dim +
-                blockIdx.x * COLUMNS + threadIdx.x % 16;
+    const state_t *from = states + ((size_t)slot * p.v_heads + blockIdx.y) * p.k_dim * p.v_dim +
+                          blockIdx.x * COLUMNS + threadIdx.x % 16;
     for (int i = threadIdx.x / 16; i < p.k_dim; i += 16)
-        to[i * p.v_dim] = s.S[i][threadIdx.x % 16];
+        s.S[i][threadIdx.x % 16] = fresh ? 0.0f : to_float(from[i * p.v_dim]);
+}
+template <typename state_t>
+static __device__ void write_state(const struct chain_shared &s, const struct portable_args &p,
+                                   state_t *states, int slot)
+{
+    state_t *to = states + ((size_t)slot * p.v_heads + blockIdx.y) * p.k_dim * p.v_dim +
+                  blockIdx.x * COLUMNS + threadIdx.x % 16;
+    for (int i = threadIdx.x / 16; i < p.k_dim; i += 16)
+        to[i * p.v_dim] = from_float<state_t>(s.S[i][threadIdx.x % 16]);
 }
 
-template <typename act_t>
+template <typename act_t, typename state_t>
 static __global__ void __launch_bounds__(THREADS) chain_kernel(const struct portable_args p)
 {
     __shared__ struct chain_shared s;
@@ -228,20 +241,23 @@ static __global__ void __launch_bounds__(THREADS) chain_kernel(const struct port
     const int first = delta_first_unit(p.spans, p.slab, blockIdx.z);
     if (chunks == 0)
         return;
-    const float *state = p.state +
-                         ((size_t)span.slot * p.v_heads + blockIdx.y) * p.k_dim * p.v_dim +
-                         blockIdx.x * COLUMNS + threadIdx.x % 16;
+    state_t *states = (state_t *)p.state;
     const bool fresh = span.pos0 == 0 && p.slab.first == 0;
-    for (int i = threadIdx.x / 16; i < p.k_dim; i += 16)
-        s.S[i][threadIdx.x % 16] = fresh ? 0.0f : state[i * p.v_dim];
+    if (delta_carried_in<state_t>(p.slab))
+        read_state(s, p, p.carry, blockIdx.z, false);
+    else
+        read_state(s, p, states, span.slot, fresh);
     __syncthreads(); // S is there
     for (int i = 0; i < chunks; i++) {
         const int done = (p.slab.first + i) * chunk, n = min(chunk, span.t - done);
         do_chunk<act_t>(s, p, span.t0 + done, n, (size_t)(first + i) * p.v_heads + blockIdx.y);
         if (done + n == span.save_t)
-            write_state(s, p, span.save_slot);
+            write_state(s, p, states, span.save_slot);
     }
-    write_state(s, p, span.slot);
+    if (delta_carried_out<state_t>(p.slab, chunks, span))
+        write_state(s, p, p.carry, blockIdx.z);
+    else
+        write_state(s, p, states, span.slot);
 }
 
 template <typename act_t, int CHUNK>
@@ -278,7 +294,8 @@ static void do_slab(struct dev *dev, const struct delta_rule_args *a, const stru
     cuda_tri_inverse(dev, &t);
     delta_report(dev, a, p.slab, &t);
     const dim3 grid(a->v_dim / COLUMNS, a->v_heads, p.slab.n_spans);
-    ACT_SWITCH(dev, (chain_kernel<act_t><<<grid, THREADS, 0, cuda_of(dev)->stream>>>(p)));
+    ACT_SWITCH(dev, STATE_SWITCH(a->state_type, (chain_kernel<act_t, state_t>
+                                                 <<<grid, THREADS, 0, cuda_of(dev)->stream>>>(p))));
     LAUNCHED(dev, "delta_rule: chain");
 }
 
@@ -294,7 +311,7 @@ int delta_portable_spans(const struct delta_rule_args *a)
     return n < 1 ? 1 : n > INT_MAX ? INT_MAX : (int)n;
 }
 
-void delta_portable(struct dev *dev, const struct delta_rule_args *a, int n_spans)
+void delta_portable(struct dev *dev, const struct delta_rule_args *a, int n_spans, float *carry)
 {
     const size_t square = (size_t)a->chunk * a->chunk;
     const size_t each = portable_chunk_bytes(a);
@@ -325,7 +342,8 @@ void delta_portable(struct dev *dev, const struct delta_rule_args *a, int n_span
                                  .k_heads = a->k_heads,
                                  .v_heads = a->v_heads,
                                  .k_dim = a->k_dim,
-                                 .v_dim = a->v_dim};
+                                 .v_dim = a->v_dim,
+                                 .carry = carry};
     for (int n = most; n > 0; n = delta_slab_units(args.slab, &a->batch)) {
         do_slab(dev, a, args, n);
         args.slab.first += slab.count;

@@ -13,6 +13,9 @@
 
 // Units that there is room for: 17 KiB each.
 static constexpr int UNITS_MAX = 8192;
+// Room for states between slabs, where slots keep bf16: 1,024 heads of 128 x 128, several times what the
+// device works on at once.
+static constexpr size_t CARRY_BYTES = 64 << 20;
 // Chunks of the first slab where the chain runs beside the preparation; each is twice the one before.
 static constexpr int FIRST_SLAB = 16;
 
@@ -35,6 +38,10 @@ static bool check_args(struct dev *dev, const struct delta_rule_args *a)
                   a->k_heads);
         return false;
     }
+    if (a->state_type != DTYPE_F32 && a->state_type != DTYPE_BF16) {
+        cuda_fail(dev, "delta_rule: state_type %s: must be f32 or bf16", dtype_name(a->state_type));
+        return false;
+    }
     if (inverse_check(&a->inverse, a->chunk, why, sizeof why)) {
         cuda_fail(dev, "delta_rule: %s", why);
         return false;
@@ -50,19 +57,25 @@ int delta_slab_units(const struct delta_slab &slab, const struct batch *b)
     return n;
 }
 
+// What passes between prepare and chain, and from slab to slab.
+struct handed_on {
+    struct delta_unit *units;
+    float *carry;
+};
+
 static void do_slabs(struct dev *dev, const struct delta_rule_args *a, struct delta_slab slab,
-                     struct delta_unit *units)
+                     const struct handed_on &h)
 {
     for (int n; (n = delta_slab_units(slab, &a->batch)) > 0; slab.first += slab.count) {
-        delta_prepare(dev, a, slab, units, n);
-        delta_chain(dev, a, slab, units, cuda_of(dev)->stream);
+        delta_prepare(dev, a, slab, h.units, n);
+        delta_chain(dev, a, slab, h.units, h.carry, cuda_of(dev)->stream);
     }
 }
 
 // Slab after slab on two streams: while the chain of one, of higher priority, is on some of the
 // multiprocessors, the next is prepared on the others. Slabs take turns in the two halves of units.
 static void do_slabs_beside(struct dev *dev, const struct delta_rule_args *a,
-                            struct delta_slab slab, struct delta_unit *units, int most)
+                            struct delta_slab slab, const struct handed_on &h, int most)
 {
     struct cuda *cuda = cuda_of(dev);
     const int count_max = slab.count;
@@ -70,14 +83,14 @@ static void do_slabs_beside(struct dev *dev, const struct delta_rule_args *a,
     slab.count = FIRST_SLAB < count_max ? FIRST_SLAB : count_max;
     for (int n; (n = delta_slab_units(slab, &a->batch)) > 0; turn++) {
         const int place = turn % 2;
-        struct delta_unit *mine = units + (size_t)place * most * a->v_heads;
+        struct delta_unit *mine = h.units + (size_t)place * most * a->v_heads;
         if (turn >= 2)
             cuda_ok(dev, cudaStreamWaitEvent(cuda->stream, cuda->chained[place], 0), "delta_rule");
         delta_prepare(dev, a, slab, mine, n);
         cuda_ok(dev, cudaEventRecord(cuda->prepared[place], cuda->stream), "delta_rule");
         cuda_ok(dev, cudaStreamWaitEvent(cuda->chain_stream, cuda->prepared[place], 0),
                 "delta_rule");
-        delta_chain(dev, a, slab, mine, cuda->chain_stream);
+        delta_chain(dev, a, slab, mine, h.carry, cuda->chain_stream);
         cuda_ok(dev, cudaEventRecord(cuda->chained[place], cuda->chain_stream), "delta_rule");
         slab.first += slab.count;
         slab.count = 2 * slab.count < count_max ? 2 * slab.count : count_max;
@@ -85,7 +98,8 @@ static void do_slabs_beside(struct dev *dev, const struct delta_rule_args *a,
     cuda_ok(dev, cudaStreamWaitEvent(cuda->stream, cuda->chained[(turn - 1) % 2], 0), "delta_rule");
 }
 
-static void by_matrix_units(struct dev *dev, const struct delta_rule_args *a, int n_spans)
+static void by_matrix_units(struct dev *dev, const struct delta_rule_args *a, int n_spans,
+                            float *carry)
 {
     const bool beside = delta_chain_is_narrow(dev, a, n_spans);
     const int room = units_of_slab(a) / a->v_heads;
@@ -99,9 +113,9 @@ static void by_matrix_units(struct dev *dev, const struct delta_rule_args *a, in
     if (!units)
         return;
     if (beside)
-        do_slabs_beside(dev, a, slab, units, room / 2);
+        do_slabs_beside(dev, a, slab, {units, carry}, room / 2);
     else
-        do_slabs(dev, a, slab, units);
+        do_slabs(dev, a, slab, {units, carry});
 }
 
 void delta_report(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
@@ -128,20 +142,30 @@ void delta_report(struct dev *dev, const struct delta_rule_args *a, const struct
     }
 }
 
-// The prefill spans, as many at once as there is room for one chunk each.
+// The prefill spans, as many at once as there is room for one chunk and, if it must be, one state each.
 static void prefill(struct dev *dev, const struct delta_rule_args *a, int n_spans)
 {
     const bool fast = delta_fast(dev, a);
-    const int most = fast ? units_of_slab(a) / a->v_heads : delta_portable_spans(a);
+    int most = fast ? units_of_slab(a) / a->v_heads : delta_portable_spans(a);
+    float *carry = NULL;
     struct delta_rule_args part = *a;
+    if (a->state_type != DTYPE_F32 && n_spans > 0) {
+        const size_t each = sizeof(float) * a->v_heads * a->k_dim * a->v_dim;
+        const int fit = each < CARRY_BYTES ? (int)(CARRY_BYTES / each) : 1;
+        most = most < fit ? most : fit;
+        carry = (float *)cuda_scratch(dev, CUDA_SLOT_DELTA_CARRY,
+                                      each < CARRY_BYTES ? CARRY_BYTES : each);
+        if (!carry)
+            return;
+    }
     for (int first = 0; first < n_spans; first += most) {
         const int n = n_spans - first < most ? n_spans - first : most;
         part.batch.spans = a->batch.spans + first;
         part.batch.host_spans = a->batch.host_spans + first;
         if (fast)
-            by_matrix_units(dev, &part, n);
+            by_matrix_units(dev, &part, n, carry);
         else
-            delta_portable(dev, &part, n);
+            delta_portable(dev, &part, n, carry);
     }
 }
 

@@ -25,7 +25,8 @@ enum cuda_slot {
     CUDA_SLOT_BLAS,       // workspace of the library
     CUDA_SLOT_DELTA,      // delta_rule: what its kernels hand on
     CUDA_SLOT_DELTA_2,
-    CUDA_SLOT_INVERSE, // tri_inverse: intermediates of the library's products
+    CUDA_SLOT_DELTA_CARRY, // delta_rule: states between slabs, where slots keep bf16
+    CUDA_SLOT_INVERSE,     // tri_inverse: intermediates of the library's products
     CUDA_SLOT_INVERSE_2,
     CUDA_SLOT_ATTENTION, // attention: partial results of a split context
     CUDA_SLOT_SAMPLE,    // sample, logprobs
@@ -39,7 +40,8 @@ struct cuda {
     size_t memory, l2_bytes;
     enum dtype act;
     cudaStream_t stream;
-    cudaStream_t chain_stream; // delta_rule: of a higher priority, joined with stream when it returns
+    cudaStream_t
+        chain_stream; // delta_rule: of a higher priority, joined with stream when it returns
     cudaEvent_t prepared[2], chained[2];
     cublasHandle_t blas;
     cublasLtHandle_t blas_lt;
@@ -133,6 +135,18 @@ static inline void cuda_launch(struct dev *dev, const char *what, const struct c
             statement;                                                                             \
         } else {                                                                                   \
             using act_t = float;                                                                   \
+            statement;                                                                             \
+        }                                                                                          \
+    } while (0)
+
+// The same with `state_t` as `type`, F32 or BF16, of recurrent states.
+#define STATE_SWITCH(type, statement)                                                              \
+    do {                                                                                           \
+        if ((type) == DTYPE_BF16) {                                                                \
+            using state_t = bf16;                                                                  \
+            statement;                                                                             \
+        } else {                                                                                   \
+            using state_t = float;                                                                 \
             statement;                                                                             \
         }                                                                                          \
     } while (0)

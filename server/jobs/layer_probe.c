@@ -91,11 +91,12 @@ int probe_layer_index(const struct config *c, int layer)
 
 // --- capturing: engine thread ---------------------------------------------------------------
 
-// n activations as float32; new memory.
-static float *take_down(const struct layer_probe *p, struct dev *dev, const void *from, size_t n)
+// n values of a type, F32 or BF16, as float32; new memory.
+static float *take_down_as(const struct layer_probe *p, struct dev *dev, const void *from,
+                           enum dtype type, size_t n)
 {
     float *out = mem_alloc(n * sizeof *out);
-    if (p->inner->act(dev) == DTYPE_F32) {
+    if (type == DTYPE_F32) {
         p->inner->download(dev, out, from, n * sizeof *out);
         return out;
     }
@@ -107,6 +108,11 @@ static float *take_down(const struct layer_probe *p, struct dev *dev, const void
     }
     mem_free(bits);
     return out;
+}
+
+static float *take_down(const struct layer_probe *p, struct dev *dev, const void *from, size_t n)
+{
+    return take_down_as(p, dev, from, p->inner->act(dev), n);
 }
 
 // The columns first .. first + n - 1 of t rows.
@@ -123,10 +129,9 @@ static float *take_state(const struct layer_probe *p, struct dev *dev,
                          const struct delta_rule_args *a, int head)
 {
     const size_t size = (size_t)(p->k_dim * p->v_dim);
-    float *out = mem_alloc(size * sizeof *out);
     const size_t slot = (size_t)a->batch.host_spans[0].slot * (size_t)p->v_heads;
-    p->inner->download(dev, out, a->state + (slot + (size_t)head) * size, size * sizeof *out);
-    return out;
+    const size_t at = (slot + (size_t)head) * size * dtype_bytes(a->state_type);
+    return take_down_as(p, dev, (const char *)a->state + at, a->state_type, size);
 }
 
 static void take_inputs(struct layer_probe *p, struct dev *dev, const struct delta_rule_args *a,

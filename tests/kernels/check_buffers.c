@@ -223,13 +223,18 @@ void *check_act_at(const struct check_case *c, const void *p, size_t n)
     return (char *)(uintptr_t)p + n * dtype_bytes(check_act(c));
 }
 
-struct check_limit check_act_limit(const struct check_case *c, struct check_limit limit)
+struct check_limit check_stored_limit(enum dtype type, struct check_limit limit)
 {
-    if (check_act(c) == DTYPE_F32)
+    if (type == DTYPE_F32)
         return limit;
     const double half = 0x1p-8; // half a unit in the last place of 8 bits, at most
     return (struct check_limit){limit.abs + 1e-7, limit.rel + 1.1 * half, limit.nmse + half * half,
                                 limit.why};
+}
+
+struct check_limit check_act_limit(const struct check_case *c, struct check_limit limit)
+{
+    return check_stored_limit(check_act(c), limit);
 }
 
 void check_set_span(struct check_buf *b, int at, const struct span *s)

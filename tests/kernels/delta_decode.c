@@ -10,16 +10,22 @@
 static const struct shape {
     int k_heads, v_heads, dim;
     struct step_shape spans[STEP_SPANS_MAX];
+    enum dtype state;
 } SHAPES[] = {
-    {1, 1, 16, {{1, 0, 1}}},
-    {2, 6, 32, {{1, 3, 1}, {1, 0, 1}, {1, 64, 1}}},
-    {2, 4, 128, {{5, 0, 0}, {1, 1, 1}, {1, 900, 1}}},
-    {16, 32, 128, {{1, 7, 1}, {1, 2, 1}}},
+    {1, 1, 16, {{1, 0, 1}}, DTYPE_F32},
+    {2, 6, 32, {{1, 3, 1}, {1, 0, 1}, {1, 64, 1}}, DTYPE_F32},
+    {2, 4, 128, {{5, 0, 0}, {1, 1, 1}, {1, 900, 1}}, DTYPE_F32},
+    {16, 32, 128, {{1, 7, 1}, {1, 2, 1}}, DTYPE_F32},
+    {2, 6, 32, {{1, 3, 1}, {1, 0, 1}, {1, 64, 1}}, DTYPE_BF16},
+    {2, 4, 128, {{5, 0, 0}, {1, 1, 1}, {1, 900, 1}}, DTYPE_BF16},
+    {2, 6, 128, {{1, 0, 1}, {1, 2, 1}}, DTYPE_BF16},
     // perf
-    {16, 32, 128, {{1, 7, 1}}},
-    {16, 16, 128, {{1, 7, 1}}},
+    {16, 32, 128, {{1, 7, 1}}, DTYPE_F32},
+    {16, 16, 128, {{1, 7, 1}}, DTYPE_F32},
+    {16, 32, 128, {{1, 7, 1}}, DTYPE_BF16},
+    {16, 16, 128, {{1, 7, 1}}, DTYPE_BF16},
 };
-enum { N = 4, TIMED = 2, PAST = CONV_WIDTH - 1 };
+enum { N = 7, TIMED = 4, PAST = CONV_WIDTH - 1 };
 
 struct bufs {
     struct check_buf *qkv, *z, *a, *b, *conv_w, *A_log, *dt_bias, *norm_w, *y, *conv_state, *state;
@@ -126,7 +132,8 @@ static struct bufs declare(struct check_case *c, const struct shape *s, const st
     b.y = check_output(c, "y", check_act(c), t * heads * dim, check_act_limit(c, sums));
     b.conv_state = check_in_out(c, "conv_state", DTYPE_F32, slots * PAST * channels,
                                 (struct check_limit){0, 0, 0, "copies of qkv"});
-    b.state = check_in_out(c, "state", DTYPE_F32, slots * heads * dim * dim, sums);
+    b.state = check_in_out(c, "state", s->state, slots * heads * dim * dim,
+                           check_stored_limit(s->state, sums));
     return b;
 }
 
@@ -153,6 +160,7 @@ static void make(struct check_case *c, int i)
                                     .v_heads = s->v_heads,
                                     .k_dim = s->dim,
                                     .v_dim = s->dim,
+                                    .state_type = s->state,
                                     .eps = 1e-6f};
     const struct step *st = step_make(c, &a->batch, s->spans, 1);
     const struct bufs b = declare(c, s, st);
@@ -161,8 +169,8 @@ static void make(struct check_case *c, int i)
     for (int k = 0; k < st->n_spans; k++)
         if (st->spans[k].decode)
             expect_span(&b, (struct place){s, &st->spans[k], channels, st->spans[k].t0, 0});
-    snprintf(c->name, sizeof c->name, "heads=%d/%d dim=%d t=%d", s->k_heads, s->v_heads, s->dim,
-             st->t);
+    snprintf(c->name, sizeof c->name, "heads=%d/%d dim=%d t=%d state %s", s->k_heads, s->v_heads,
+             s->dim, st->t, dtype_name(s->state));
     a->y = b.y->dev;
     a->qkv = b.qkv->dev;
     a->z = b.z->dev;
@@ -174,7 +182,8 @@ static void make(struct check_case *c, int i)
     a->norm_w = b.norm_w->dev;
     a->conv_state = b.conv_state->dev;
     a->state = b.state->dev;
-    c->bytes = i >= N ? 8.0 * s->v_heads * s->dim * s->dim * st->n_spans : 0;
+    if (i >= N)
+        c->bytes = 2.0 * (double)dtype_bytes(s->state) * s->v_heads * s->dim * s->dim * st->n_spans;
 }
 
 // One span at a time; cuts are of one token, so prefill spans are cut too and none of their parts may

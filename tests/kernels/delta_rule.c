@@ -1,4 +1,5 @@
 // delta_rule.c - the gated delta rule against the recurrence in float64, one token after another.
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -171,6 +172,49 @@ static const struct shape SHAPES[] = {
      FP32_ERROR},
 };
 
+// With a state of bf16, which every span rounds when it stores it.
+static const struct shape ROUNDED[] = {
+    {"T=1", 2, 2, 32, 32, 64, {{1, 3, 0}}, GATES_RECORDED, 0.3, "auto", "fp32", FP32_ERROR},
+    {"T=200", 4, 4, 48, 16, 64, {{200, 128, 0}}, GATES_SLOW, 0.8, "auto", "fp32", FP32_ERROR},
+    {"four spans",
+     2,
+     4,
+     128,
+     128,
+     64,
+     {{70, 0, 0}, {130, 64, 0}, {1, 17, 1}, {1, 0, 1}},
+     GATES_RECORDED,
+     0.3,
+     "auto",
+     "fp32",
+     FP32_ERROR},
+    {"decode",
+     2,
+     6,
+     256,
+     240,
+     64,
+     {{1, 5, 1}, {1, 900, 1}, {1, 0, 1}},
+     GATES_RECORDED,
+     0.3,
+     "auto",
+     "fp32",
+     FP32_ERROR},
+    {"decode",
+     16,
+     16,
+     128,
+     128,
+     64,
+     {{1, 9, 1}, {1, 8, 1}, {1, 7, 1}, {1, 6, 1}},
+     GATES_RECORDED,
+     0.3,
+     "auto",
+     "fp32",
+     FP32_ERROR},
+};
+enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES, N_ROUNDED = sizeof ROUNDED / sizeof *ROUNDED };
+
 struct user {
     struct shape shape;
     const struct check_buf *cuts;
@@ -208,11 +252,13 @@ static struct span span_of(const struct shape *s, int i)
     return span;
 }
 
-// The spans of the step, and the same work cut at multiples of the chunk, one piece at a time. Slots
-// are taken from the end, so that the first that nothing is saved in stay poisoned.
+// The spans of the step, and the same work cut at multiples of the chunk, one piece at a time; spans with
+// a bf16 state stay whole, since a cut would round it. Slots are taken from the end, so that the first
+// that nothing is saved in stay poisoned.
 static void fill_spans(struct check_case *c, const struct shape *s, struct user *u)
 {
     struct delta_rule_args *a = &c->args.delta_rule;
+    const int piece = a->state_type == DTYPE_F32 ? s->chunk : INT_MAX;
     struct check_buf *spans = check_input(c, "spans", DTYPE_INT32, CHECK_SPAN_INTS * SPANS_MAX);
     struct check_buf *cuts = check_input(c, "cuts", DTYPE_INT32, CHECK_SPAN_INTS * CUTS_MAX);
     int t0 = 0;
@@ -220,13 +266,15 @@ static void fill_spans(struct check_case *c, const struct shape *s, struct user 
         struct span span = span_of(s, i);
         span.t0 = t0;
         check_set_span(spans, i, &span);
-        for (int done = 0; done < span.t; done += s->chunk) {
+        for (int done = 0; done < span.t;) {
             struct span cut = span;
             cut.t0 += done;
             cut.pos0 += done;
-            cut.t = span.t - done < s->chunk ? span.t - done : s->chunk;
-            cut.save_t = done + cut.t == span.save_t ? cut.t : 0;
+            cut.t = span.t - done < piece ? span.t - done : piece;
+            if (cut.t < span.t)
+                cut.save_t = done + cut.t == span.save_t ? cut.t : 0;
             check_set_span(cuts, u->n_cuts++, &cut);
+            done += cut.t;
         }
         t0 += span.t;
     }
@@ -350,17 +398,18 @@ static void expect_head(const struct inputs *in, const struct shape *s, const st
     }
 }
 
-static void fill_results(struct check_case *c, const struct shape *s, struct inputs *in)
+static void declare_results(struct check_case *c, const struct shape *s, struct inputs *in)
 {
     struct check_limit limit = {s->error, s->error, s->error * s->error,
                                 "float32 sums, and the inverse's type"};
     if (check_act(c) == DTYPE_BF16)
         limit = (struct check_limit){s->error + BF16_ERROR, s->error + BF16_ERROR / 2, 3e-4,
                                      "operands of 8 bits in every product of a chunk"};
+    const enum dtype type = c->args.delta_rule.state_type;
     const size_t head = (size_t)s->k_dim * (size_t)s->v_dim, slot = (size_t)s->v_heads * head;
     in->o = check_output(c, "o", check_act(c), (size_t)(count_tokens(s) * s->v_heads * s->v_dim),
                          limit);
-    in->state = check_in_out(c, "state", DTYPE_F32, SLOTS * slot, limit);
+    in->state = check_in_out(c, "state", type, SLOTS * slot, check_stored_limit(type, limit));
     check_fill_normal(c, in->state, 0.3);
     for (int i = 0; i < SLOTS; i++) {
         const int n = SLOTS - 1 - i; // the span that uses this slot
@@ -368,6 +417,10 @@ static void fill_results(struct check_case *c, const struct shape *s, struct inp
             check_poison(in->state, (size_t)i * slot, slot);
     }
     check_keep(in->state);
+}
+
+static void expect_results(const struct shape *s, const struct inputs *in)
+{
     int t0 = 0;
     for (int i = 0; i < count_spans(s); i++) {
         struct span span = span_of(s, i);
@@ -383,7 +436,8 @@ static void fill_results(struct check_case *c, const struct shape *s, struct inp
 static void count_work(struct check_case *c, const struct shape *s)
 {
     double chunk = s->chunk, k = s->k_dim, v = s->v_dim, heads = s->v_heads;
-    const double state = 2 * 4 * k * v * heads, row = 4 * (2 * s->k_heads * k + 2 * heads * v);
+    const double state = 2.0 * (double)dtype_bytes(c->args.delta_rule.state_type) * k * v * heads,
+                 row = 4 * (2 * s->k_heads * k + 2 * heads * v);
     for (int i = 0; i < count_spans(s); i++) {
         const double t = s->spans[i].t;
         c->bytes += state + t * row;
@@ -394,7 +448,8 @@ static void count_work(struct check_case *c, const struct shape *s)
     }
 }
 
-static void make_shape(struct check_case *c, const struct shape *s)
+// The case without what is expected of it.
+static struct inputs lay_out(struct check_case *c, const struct shape *s, enum dtype state)
 {
     struct user *u = calloc(1, sizeof *u);
     struct inputs in = {0};
@@ -408,15 +463,16 @@ static void make_shape(struct check_case *c, const struct shape *s)
                                   .v_heads = s->v_heads,
                                   .k_dim = s->k_dim,
                                   .v_dim = s->v_dim,
+                                  .state_type = state,
                                   .chunk = s->chunk};
     check_true(!inverse_parse(&a->inverse, s->method, s->type, s->chunk, why, sizeof why),
                "delta_rule: %s", why);
-    snprintf(c->name, sizeof c->name, "%s %d/%d heads %dx%d chunk %d rho %g %s", s->name,
+    snprintf(c->name, sizeof c->name, "%s %d/%d heads %dx%d chunk %d rho %g %s state %s", s->name,
              s->k_heads, s->v_heads, s->k_dim, s->v_dim, s->chunk, s->rho,
-             inverse_name(&a->inverse, name, sizeof name));
+             inverse_name(&a->inverse, name, sizeof name), dtype_name(state));
     fill_spans(c, s, u);
     fill_inputs(c, s, &in);
-    fill_results(c, s, &in);
+    declare_results(c, s, &in);
     a->qkv = in.qkv->dev;
     a->a = in.a->dev;
     a->b = in.b->dev;
@@ -424,13 +480,23 @@ static void make_shape(struct check_case *c, const struct shape *s)
     a->dt_bias = in.dt_bias->dev;
     a->state = in.state->dev;
     a->o = in.o->dev;
+    return in;
+}
+
+static void make_shape(struct check_case *c, const struct shape *s, enum dtype state)
+{
+    const struct inputs in = lay_out(c, s, state);
+    expect_results(s, &in);
     if (s->k_heads >= 8)
         count_work(c, s);
 }
 
 static void make(struct check_case *c, int i)
 {
-    make_shape(c, &SHAPES[i]);
+    if (i < N_SHAPES)
+        make_shape(c, &SHAPES[i], DTYPE_F32);
+    else
+        make_shape(c, &ROUNDED[i - N_SHAPES], DTYPE_BF16);
 }
 
 static bool part(struct check_case *c, int i)
@@ -447,7 +513,7 @@ static void check_refusals(const struct ops *ops, struct dev *dev)
 {
     struct check_case c = {.ops = ops, .dev = dev, .random = 1};
     char why[256] = "";
-    make_shape(&c, &SHAPES[0]);
+    make_shape(&c, &SHAPES[0], DTYPE_F32);
     struct delta_rule_args a = c.args.delta_rule;
     a.k_dim = 24;
     ops->delta_rule(dev, &a);
@@ -456,6 +522,11 @@ static void check_refusals(const struct ops *ops, struct dev *dev)
     a.chunk = 48;
     ops->delta_rule(dev, &a);
     check_true(ops->sync(dev, why, sizeof why) && strstr(why, "chunk 48"), "delta_rule: '%s'", why);
+    a = c.args.delta_rule;
+    a.state_type = DTYPE_F16;
+    ops->delta_rule(dev, &a);
+    check_true(ops->sync(dev, why, sizeof why) && strstr(why, "state_type f16"), "delta_rule: '%s'",
+               why);
     check_true(!ops->sync(dev, why, sizeof why), "delta_rule: a failure was reported twice");
     check_case_free(&c);
 }
@@ -466,7 +537,7 @@ static void check_sampling(const struct ops *ops, struct dev *dev)
     static const struct shape SHAPE = {
         "report", 2, 4, 32, 32, 16, {{16 * 12, 0, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR};
     struct check_case c = {.ops = ops, .dev = dev, .random = 1};
-    make_shape(&c, &SHAPE);
+    make_shape(&c, &SHAPE, DTYPE_F32);
     struct check_buf *b = check_output(&c, "report", DTYPE_INT32, 4, (struct check_limit){0});
     struct inverse_report report;
     memset(b->host, 0, sizeof report);
@@ -486,10 +557,38 @@ static void check_sampling(const struct ops *ops, struct dev *dev)
     check_case_free(&c);
 }
 
+// A bf16 state is rounded at the end of its span and nowhere before, wherever a device pauses inside a long
+// one: on a GPU that depends on the number of spans, and these are as many as make it differ between a
+// step of both and one of the first alone, in either type of activations.
+static void check_company(const struct ops *ops, struct dev *dev)
+{
+    static const struct shape SHAPE = {
+        "company",      17,  34,     128,    128,       64, {{2600, 64, 0}, {40, 0, 0}},
+        GATES_RECORDED, 0.3, "auto", "fp32", FP32_ERROR};
+    struct check_case c = {.ops = ops, .dev = dev, .random = 1};
+    const struct inputs in = lay_out(&c, &SHAPE, DTYPE_BF16);
+    const size_t slot = sizeof(uint16_t) * 34 * 128 * 128, last = (SLOTS - 1) * slot;
+    char *image[2], why[256];
+    for (int alone = 0; alone < 2; alone++) {
+        c.args.delta_rule.batch.n_spans = alone ? 1 : 2;
+        check_upload(&c);
+        ops->delta_rule(dev, &c.args.delta_rule);
+        image[alone] = check_download(&c, in.state);
+    }
+    check_true(!ops->sync(dev, why, sizeof why), "delta_rule: %s", why);
+    check_true(!memcmp(image[0] + CHECK_GUARD, image[1] + CHECK_GUARD, slot) &&
+                   !memcmp(image[0] + CHECK_GUARD + last, image[1] + CHECK_GUARD + last, slot),
+               "delta_rule: a bf16 state depends on the step's other spans");
+    free(image[0]);
+    free(image[1]);
+    check_case_free(&c);
+}
+
 static void extra(const struct ops *ops, struct dev *dev)
 {
     check_refusals(ops, dev);
     check_sampling(ops, dev);
+    check_company(ops, dev);
 }
 
 static double largest_error(struct check_case *c, const char *name)
@@ -534,7 +633,7 @@ void delta_rule_table(const struct ops *ops, struct dev *dev)
             struct check_case c = {.ops = ops, .dev = dev, .random = (uint64_t)k + 1};
             s.rho = RHOS[k / 2];
             s.gates = GATES[k % 2];
-            make_shape(&c, &s);
+            make_shape(&c, &s, DTYPE_F32);
             check_upload(&c);
             ops->delta_rule(dev, &c.args.delta_rule);
             printf(" %.0e %.0e ", largest_error(&c, "o"), largest_error(&c, "state"));
@@ -544,7 +643,7 @@ void delta_rule_table(const struct ops *ops, struct dev *dev)
     }
 }
 
-const struct op_check check_delta_rule = {.n_cases = sizeof SHAPES / sizeof *SHAPES,
+const struct op_check check_delta_rule = {.n_cases = N_SHAPES + N_ROUNDED,
                                           .make = make,
                                           .part = part,
                                           .extra = extra,

@@ -92,7 +92,9 @@ struct check_buf *check_work(struct check_case *c, const char *name, enum dtype 
 // The device's type of activations, and p moved on by n of them.
 enum dtype check_act(const struct check_case *c);
 void *check_act_at(const struct check_case *c, const void *p, size_t n);
-// limit for an output that is an activation: where activations are bf16, one rounding to 8 bits more.
+// limit for an output that is stored as type: where that is bf16, one rounding to 8 bits more. For one
+// that is an activation.
+struct check_limit check_stored_limit(enum dtype type, struct check_limit limit);
 struct check_limit check_act_limit(const struct check_case *c, struct check_limit limit);
 
 // Random numbers of the case, the same in every run of the program. uniform: [0, 1).
