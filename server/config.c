@@ -37,6 +37,8 @@ static const struct option OPTIONS[] = {
      "where the model runs; auto: a GPU if there is one and this build knows it"},
     {"device-index", NUMBER, AT(device_index), "0", 0, 255, NULL, "which GPU"},
     {"dtype", TEXT, AT(dtype), "bf16", 0, 0, "f32|bf16|int8", "type of the large matrices"},
+    {"state-dtype", TEXT, AT(state_dtype), "f32", 0, 0, "f32|bf16",
+     "type of the recurrent states between steps; bf16 halves them and rounds at every step"},
     {"threads", NUMBER, AT(threads), "0", 0, 1024, NULL, "CPU threads; 0: every core"},
     {"inverse", TEXT, AT(inverse), "auto", 0, 0, NULL,
      "auto|paper|substitution|merge|neumann:BLOCK,ORDER,RESIDUAL"},

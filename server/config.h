@@ -12,7 +12,7 @@
 
 // Every option, as it stands after defaults, environment and command line (the later wins).
 struct config_values {
-    const char *model, *model_id, *model_alias, *device, *dtype;
+    const char *model, *model_id, *model_alias, *device, *dtype, *state_dtype;
     const char *inverse, *inverse_dtype, *inverse_executor;
     int64_t chunk, residual_every;
     int64_t context_max, batch_tokens, sequences_max, kv_bytes, threads, device_index;

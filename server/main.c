@@ -157,6 +157,7 @@ static int set_model_options(struct app *app, struct err *e)
         type = on_cpu ? "fp32" : "fp16";
     app->model_options = (struct model_options){
         .dtype = parse_dtype(c->dtype),
+        .state_dtype = parse_dtype(c->state_dtype),
         .context_max = (int)c->context_max,
         .batch_tokens = c->batch_tokens ? (int)c->batch_tokens
                         : on_cpu        ? 512
@@ -256,16 +257,17 @@ static void print_memory(const struct model *m)
             "  weights, allocated     %10.1f\n"
             "  weights, mapped file   %10.1f\n"
             "  KV pages               %10.1f  %d pages of %d tokens, %zu bytes a token\n"
-            "  recurrent state        %10.1f  %d sequences, %zu bytes each, whatever the length\n"
+            "  recurrent state        %10.1f  %d sequences, %zu bytes each (%s), any length\n"
             "  scratch                %10.1f  for steps of %d tokens\n"
             "  sampling               %10.1f  settings, histories, raw logits; device and host\n",
             (double)p->weights / 0x1p20, (double)p->mapped / 0x1p20, (double)p->kv_pages / 0x1p20,
             p->n_pages, PAGE_TOKENS, p->kv_bytes_per_token, (double)p->state / 0x1p20, p->n_slots,
-            p->state_bytes_per_sequence, (double)p->scratch / 0x1p20, o->batch_tokens,
-            (double)engine_sampler_bytes(m) / 0x1p20);
-    log_event(LOG_INFO, "model", "parameters=%lld dtype=%s context_max=%d chunk=%d inverse=%s",
-              (long long)p->n_params, dtype_name(o->dtype), o->context_max, o->chunk,
-              inverse_name(&o->inverse, inverse, sizeof inverse));
+            p->state_bytes_per_sequence, dtype_name(o->state_dtype), (double)p->scratch / 0x1p20,
+            o->batch_tokens, (double)engine_sampler_bytes(m) / 0x1p20);
+    log_event(LOG_INFO, "model",
+              "parameters=%lld dtype=%s state_dtype=%s context_max=%d chunk=%d inverse=%s",
+              (long long)p->n_params, dtype_name(o->dtype), dtype_name(o->state_dtype),
+              o->context_max, o->chunk, inverse_name(&o->inverse, inverse, sizeof inverse));
 }
 
 static struct model *load_model(struct app *app, struct err *e)

@@ -131,9 +131,10 @@ static json_t *describe_model(const struct job_node *node)
     const struct model_options *o = node->model_options;
     const struct config *c = node->config;
     char inverse[64];
-    return json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:i, s:I}", "id", node->model_id, "dtype",
-                     dtype_name(o->dtype), "layers", c->num_hidden_layers, "hidden", c->hidden_size,
-                     "vocabulary", c->vocab_size, "chunk", o->chunk, "inverse",
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:i, s:I}", "id", node->model_id,
+                     "dtype", dtype_name(o->dtype), "state_dtype", dtype_name(o->state_dtype),
+                     "layers", c->num_hidden_layers, "hidden", c->hidden_size, "vocabulary",
+                     c->vocab_size, "chunk", o->chunk, "inverse",
                      inverse_name(&o->inverse, inverse, sizeof inverse), "context_max",
                      o->context_max, "parameters", (json_int_t)node->memory->n_params);
 }

@@ -41,6 +41,9 @@ static int check_options(struct model *m, struct err *e)
     if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_BF16 && o->dtype != DTYPE_INT8)
         return err_set(e, ERR_BAD_REQUEST, "dtype is %s; give f32, bf16 or int8",
                        dtype_name(o->dtype));
+    if (o->state_dtype != DTYPE_F32 && o->state_dtype != DTYPE_BF16)
+        return err_set(e, ERR_BAD_REQUEST, "state_dtype is %s; give f32 or bf16",
+                       dtype_name(o->state_dtype));
     if (check_range("batch_tokens", o->batch_tokens, TOKENS_MAX, e) ||
         check_range("batch_rows", o->batch_rows, TOKENS_MAX, e) ||
         check_range("sequences_max", o->sequences_max, SEQUENCES_MAX, e))
@@ -102,6 +105,7 @@ static void place_caches(struct model *m)
     size_t slots = (size_t)m->memory.n_slots, pages = (size_t)m->memory.n_pages;
     size_t page = (size_t)config_kv_width(c) * PAGE_TOKENS * dtype_bytes(m->kv_type);
     size_t state = (size_t)config_value_width(c) * (size_t)c->linear_key_head_dim;
+    size_t state_bytes = dtype_bytes(m->options.state_dtype);
     size_t columns = (size_t)config_conv_channels(c) * (CONV_WIDTH - 1);
     for (int i = 0; i < c->num_hidden_layers; i++) {
         struct layer *l = &m->layers[i];
@@ -109,7 +113,7 @@ static void place_caches(struct model *m)
             l->k_pages = slab_take(&m->kv, pages, page);
             l->v_pages = slab_take(&m->kv, pages, page);
         } else {
-            l->state = slab_take(&m->state, slots, state * sizeof(float));
+            l->state = slab_take(&m->state, slots, state * state_bytes);
             l->conv_state = slab_take(&m->state, slots, columns * sizeof(float));
         }
     }

@@ -31,7 +31,8 @@ struct config {
 };
 
 struct model_options {
-    enum dtype dtype;  // F32, BF16, INT8: of the large matrices
+    enum dtype dtype;       // F32, BF16, INT8: of the large matrices
+    enum dtype state_dtype; // F32, BF16: of the recurrent states in their slots, see delta_rule
     int context_max;   // tokens a sequence may reach; <= max_position_embeddings; 0: that, or what
                        // the page pool holds if it is less
     int batch_tokens;  // most tokens of one step

@@ -45,7 +45,7 @@ struct layer {
     struct delta_weights delta;                              // when not
     struct mlp_weights mlp;
     void *k_pages, *v_pages; // attention: [n_pages, kv_heads, PAGE_TOKENS, head_dim]
-    float *state;            // delta: [n_slots, v_heads, k_dim, v_dim]
+    void *state;             // delta: state_dtype [n_slots, v_heads, k_dim, v_dim]
     float *conv_state;       // delta: [n_slots, CONV_WIDTH - 1, C]
 };
 

@@ -22,6 +22,7 @@ Test(config, defaults)
     cr_assert(eq(str, (char *)v.host, "127.0.0.1"));
     cr_assert(eq(i64, v.port, 8080));
     cr_assert(eq(i64, v.chunk, 64));
+    cr_assert(eq(str, (char *)v.state_dtype, "f32"));
     cr_assert(not(v.check));
 }
 
@@ -37,6 +38,11 @@ Test(config, command_line_wins_over_environment)
     cr_assert(zero(read_args(&v, &e, "--port=0", "--check")));
     cr_assert(eq(i64, v.port, 0));
     cr_assert(v.check);
+    setenv("DELTASERVE_STATE_DTYPE", "bf16", 1);
+    cr_assert(zero(read_args(&v, &e, NULL, NULL)));
+    cr_assert(eq(str, (char *)v.state_dtype, "bf16"));
+    cr_assert(zero(read_args(&v, &e, "--state-dtype", "f32")));
+    cr_assert(eq(str, (char *)v.state_dtype, "f32"));
 }
 
 Test(config, the_state_folder)
@@ -81,6 +87,7 @@ static const struct {
     {"--dtype", "fp4", "--dtype is 'fp4'; give one of f32|bf16|int8"},
     {"--dtype", "f", "--dtype is 'f'"},
     {"--dtype", "", "--dtype is ''"},
+    {"--state-dtype", "int8", "--state-dtype is 'int8'; give one of f32|bf16"},
     {"--chunk", "48", "--chunk is 48; give 16, 32, 64 or 128"},
     {"--check=maybe", NULL, "--check is 'maybe'; give true or false"},
     {"--nonsense", NULL, "there is no option '--nonsense'"},

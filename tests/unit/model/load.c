@@ -280,6 +280,13 @@ Test(load, memory)
     cr_assert(p->mapped > p->weights && p->scratch > 0);
     model_destroy(m);
 
+    o.state_dtype = DTYPE_BF16; // halves the recurrent state; the convolution's columns stay
+    m = load(dir, &o, &e);
+    cr_assert(m != NULL, "%s", e.text);
+    cr_assert_eq(model_memory(m)->state_bytes_per_sequence, 2 * 16 * 16 * 2 + 3 * 64 * 4);
+    cr_assert_eq(model_memory(m)->state, 2 * model_memory(m)->state_bytes_per_sequence);
+    model_destroy(m);
+
     o.kv_bytes = (size_t)1 << 42; // more than any machine has
     cr_assert(load(dir, &o, &e) == NULL);
     cr_assert_eq(e.code, ERR_TOO_LARGE);
@@ -310,6 +317,7 @@ Test(load, options)
         EXPECT(e.text, want);                                                                      \
     } while (0)
     REFUSED(o.dtype = DTYPE_F16, "dtype is f16; give f32, bf16 or int8");
+    REFUSED(o.state_dtype = DTYPE_INT8, "state_dtype is int8; give f32 or bf16");
     REFUSED(o.batch_tokens = 0, "batch_tokens is 0");
     REFUSED(o.batch_rows = -1, "batch_rows is -1");
     REFUSED(o.sequences_max = 5000, "sequences_max is 5000");
