@@ -38,6 +38,7 @@ struct bench_point {
     double rho; // mean cosine of the keys
     struct inverse inverse;
     enum dtype weights;   // F32, BF16, INT8
+    enum dtype state;     // of recurrent states: F32, BF16
     const char *data_dir; // recorded gates, or NULL
 };
 
@@ -82,6 +83,7 @@ enum bench_uses {
     BENCH_CHUNK = 8, // and the inversion
     BENCH_WEIGHTS = 16,
     BENCH_KEYS = 32, // how much keys are alike
+    BENCH_STATES = 64,
 };
 
 struct bench_op {

@@ -223,10 +223,10 @@ static void prepare_decode(struct bench_case *c)
     bench_buf(c, BENCH_INPUT, DTYPE_F32, (size_t)s->v_dim);
     bench_spans(c, true);
     bench_buf(c, BENCH_STATE, DTYPE_F32, conv);
-    bench_buf(c, BENCH_STATE, DTYPE_F32, state);
+    bench_buf(c, BENCH_STATE, c->at.state, state);
     bench_buf(c, BENCH_OUTPUT, c->act, b * heads * (size_t)s->v_dim);
     bench_buf(c, BENCH_INPUT, DTYPE_F32, conv);
-    bench_buf(c, BENCH_INPUT, DTYPE_F32, state);
+    bench_buf(c, BENCH_INPUT, c->at.state, state);
     draw_qkv(c, D_QKV, c->at.batch);
     draw_gates(c, D_A, D_B, c->at.batch);
     bench_normal(c, D_Z, 1);
@@ -238,7 +238,7 @@ static void prepare_decode(struct bench_case *c)
     copy_host(c, D_STATE_FIRST, D_STATE);
     c->flops = (double)b * (double)heads * 8 * s->k_dim * s->v_dim;
     c->bytes =
-        2.0 * sizeof(float) * (double)(state + conv) +
+        2 * ((double)dtype_bytes(c->at.state) * (double)state + sizeof(float) * (double)conv) +
         (double)dtype_bytes(c->act) * (double)b * ((double)width + 2.0 * s->v_heads * s->v_dim);
 }
 
@@ -258,6 +258,7 @@ static void bind_decode(struct bench_case *c, const struct ops *ops, struct dev 
                                                       .norm_w = bench_dev(c, D_NORM),
                                                       .conv_state = bench_dev(c, D_CONV),
                                                       .state = bench_dev(c, D_STATE),
+                                                      .state_type = c->at.state,
                                                       .batch = bench_batch(c, D_SPANS),
                                                       .k_heads = s->k_heads,
                                                       .v_heads = s->v_heads,
@@ -290,6 +291,14 @@ static void convolve(const struct bench_case *c, int b, int first, int n, double
     }
 }
 
+// A stored state is off by what its type cannot hold; what it is off beyond that.
+static void judge_state(struct bench_case *c, size_t i, double want)
+{
+    const double rounding = c->at.state == DTYPE_BF16 ? 0x1.01p-8 * fabs(want) : 0;
+    const double beyond = fabs(bench_get(c, D_STATE, i) - want) - rounding;
+    bench_raise(c, beyond < 0 ? 0 : beyond); // NaN stays
+}
+
 static void judge_token(struct bench_case *c, int b, int h)
 {
     const struct bench_shape *s = &c->at.shape;
@@ -309,7 +318,7 @@ static void judge_token(struct bench_case *c, int b, int h)
                     q, k, v, delta_gate_of(bench_get(c, D_A, at), bench_get(c, D_B, at), 0, 0)},
                 s->k_dim, s->v_dim);
     for (size_t i = 0; i < size; i++)
-        bench_raise(c, fabs(bench_get(c, D_STATE, at * size + i) - state[i]));
+        judge_state(c, at * size + i, state[i]);
     for (int j = 0; j < s->v_dim; j++)
         sum += o[j] * o[j];
     for (int j = 0; j < s->v_dim; j++) {
@@ -327,14 +336,15 @@ static void judge_decode(struct bench_case *c)
         for (int h = 0; h<c->at.shape.v_heads; h += c->at.shape.v_heads> 4 ? 3 : 1)
             judge_token(c, b, h);
     c->limit = c->act == DTYPE_BF16 ? 0x1p-5 : 5e-5;
-    c->measure = "max |error| of y (by 1 + |y|) and of the state, values of size 1";
+    c->measure =
+        "max |error| of y (by 1 + |y|) and of the state (beyond its type's), values of size 1";
     c->why = "the activations' type; float32 sums, divided by the norm of o";
 }
 
 const struct bench_op bench_gdn_decode = {
     .name = "gdn_decode",
     .title = "the delta net's whole mixer for one generated token of each sequence",
-    .uses = BENCH_BATCH,
+    .uses = BENCH_BATCH | BENCH_STATES,
     .prepare = prepare_decode,
     .bind = bind_decode,
     .run = run_decode,

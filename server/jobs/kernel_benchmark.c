@@ -17,6 +17,7 @@
 static const char *const CACHES[] = {"warm", "cold", NULL};
 static const char *const TYPES[] = {"fp32", "tf32", "fp16", "bf16", "int8", NULL};
 static const char *const WEIGHTS[] = {"f32", "bf16", "int8", NULL};
+static const char *const STATES[] = {"f32", "bf16", NULL};
 static const char *const EXECUTORS[] = {"fused", "cublas", NULL};
 
 static const struct spec_field FIELDS[] = {
@@ -38,6 +39,8 @@ static const struct spec_field FIELDS[] = {
      .help = "inversion on a GPU: one kernel, or library products"},
     {"weights", SPEC_STRS, "[\"bf16\"]", .items_max = 3, .choices = WEIGHTS,
      .help = "types of weights (and of K and V, the embedding) where an operation has them"},
+    {"states", SPEC_STRS, "[\"f32\"]", .items_max = 2, .choices = STATES,
+     .help = "gdn_decode: types of the recurrent states"},
     {"rhos", SPEC_NUMS, "[0.5]", 0, 1, 8, .help = "mean cosine of the keys: 0 random, 1 all equal"},
     {"caches", SPEC_STRS, "[\"warm\", \"cold\"]", .items_max = 2, .choices = CACHES,
      .help = "cold: the caches are flushed before every sample"},

@@ -39,8 +39,9 @@ static const char *executor_of(const struct kernel_row *row, char *text, size_t 
 
 static const char *type_of(const struct kernel_row *row, char *text, size_t size)
 {
-    return row->op->uses & BENCH_WEIGHTS ? dtype_name(row->at.weights)
-                                         : inverse_part(row, '/', text, size);
+    return row->op->uses & BENCH_WEIGHTS  ? dtype_name(row->at.weights)
+           : row->op->uses & BENCH_STATES ? dtype_name(row->at.state)
+                                          : inverse_part(row, '/', text, size);
 }
 
 static void add_columns(json_t *t)

@@ -13,13 +13,26 @@ static const double HOST_BYTES_MAX = 4.0 * (1 << 30); // of one case, on either 
 
 // --- from a spec ----------------------------------------------------------------------------
 
-static enum dtype weights_of(const char *name)
+static enum dtype dtype_of(const char *name)
 {
     return !strcmp(name, "f32") ? DTYPE_F32 : !strcmp(name, "int8") ? DTYPE_INT8 : DTYPE_BF16;
 }
 
 // One choice of each list; an operation ignores those that it does not use.
-enum list { SHAPE, TOKENS, DEPTH, BATCH, RHO, CHUNK, METHOD, TYPE, EXECUTOR, WEIGHTS, LISTS };
+enum list {
+    SHAPE,
+    TOKENS,
+    DEPTH,
+    BATCH,
+    RHO,
+    CHUNK,
+    METHOD,
+    TYPE,
+    EXECUTOR,
+    WEIGHTS,
+    STATE,
+    LISTS
+};
 
 static const struct {
     const char *field;
@@ -33,7 +46,8 @@ static const struct {
                  [METHOD] = {"methods", BENCH_CHUNK},
                  [TYPE] = {"types", BENCH_CHUNK},
                  [EXECUTOR] = {"executors", BENCH_CHUNK},
-                 [WEIGHTS] = {"weights", BENCH_WEIGHTS}};
+                 [WEIGHTS] = {"weights", BENCH_WEIGHTS},
+                 [STATE] = {"states", BENCH_STATES}};
 
 // The next combination; false after the last.
 static bool next(int at[LISTS], const json_t *spec, const struct bench_op *op)
@@ -67,6 +81,8 @@ static void name_row(struct kernel_row *row)
         buf_format(&b, " rho=%g", p->rho);
     if (uses & BENCH_WEIGHTS)
         buf_format(&b, " %s", dtype_name(p->weights));
+    if (uses & BENCH_STATES)
+        buf_format(&b, " %s", dtype_name(p->state));
     buf_str(&b, row->cold ? " cold" : " warm");
     snprintf(row->name, sizeof row->name, "%s", b.data ? b.data : row->op->name);
     buf_fini(&b);
@@ -81,7 +97,8 @@ static bool fill_point(struct bench_point *p, const struct job_node *node, const
                               .batch = spec_int_at(spec, "batches", at[BATCH]),
                               .chunk = spec_int_at(spec, "chunks", at[CHUNK]),
                               .rho = spec_num_at(spec, "rhos", at[RHO]),
-                              .weights = weights_of(spec_str_at(spec, "weights", at[WEIGHTS])),
+                              .weights = dtype_of(spec_str_at(spec, "weights", at[WEIGHTS])),
+                              .state = dtype_of(spec_str_at(spec, "states", at[STATE])),
                               .data_dir = node->data_dir};
     if (op->uses & BENCH_DEPTH)
         p->depth = spec_int_at(spec, "depths", at[DEPTH]);
