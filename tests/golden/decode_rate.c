@@ -69,8 +69,11 @@ static void print(const struct rate *r)
 int mode_decode(const struct mode_options *o)
 {
     const int threads = o->threads ? o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    const struct rig_options ro = {
-        .dtype = o->dtype, .threads = threads, .sequences = 1, .context = DEPTH + PAGE_TOKENS};
+    const struct rig_options ro = {.dtype = o->dtype,
+                                   .state = o->state,
+                                   .threads = threads,
+                                   .sequences = 1,
+                                   .context = DEPTH + PAGE_TOKENS};
     struct rig rig;
     struct rate r = {0};
     char text[256];

@@ -26,15 +26,19 @@ void heldout_fini(struct heldout *h)
     ids_fini(&h->ids);
 }
 
-void heldout_run(struct rig *r, const struct heldout *h,
+void heldout_run(struct rig *r, const struct heldout *h, bool generated,
                  void (*row)(void *ud, int i, const float *logits, int vocab), void *ud)
 {
-    int n = (int)h->ids.n;
+    int n = (int)h->ids.n, most = generated ? 1 : RIG_BATCH_TOKENS;
     rig_reset(r);
-    for (int i = 0; i < n; i += RIG_BATCH_TOKENS) {
-        int t = n - i < RIG_BATCH_TOKENS ? n - i : RIG_BATCH_TOKENS;
-        const float *logits =
-            rig_step(r, &(struct feed){.ids = h->ids.data + i, .t = t, .all = true}, 1);
+    for (int i = 0; i < n; i += most) {
+        int t = n - i < most ? n - i : most;
+        const struct feed f = {.ids = h->ids.data + i,
+                               .t = t,
+                               .decode = generated,
+                               .all = !generated,
+                               .last = generated};
+        const float *logits = rig_step(r, &f, 1);
         for (int j = 0; j < t && i + j + 1 < n; j++)
             row(ud, i + j, logits + (size_t)j * (size_t)r->vocab, r->vocab);
     }

@@ -60,7 +60,7 @@ void check_heldout(struct tally *t)
         tally_add(t, false, "held-out text: the model cannot be loaded");
         goto out;
     }
-    heldout_run(&r, &text, add, &s);
+    heldout_run(&r, &text, false, add, &s);
     rig_close(&r);
     double got = s.nll / s.n;
     tally_add(t, s.n == tokens - 1 && fabs(got - want) <= LIMIT,

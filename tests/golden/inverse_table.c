@@ -1,6 +1,7 @@
 // inverse_table.c - what each way of inverting I + A does to the answers of a trained model: held-out
 // loss, distance from the reference's distribution, the residual itself, and recall of facts that stand
-// far back in the prompt. One table; the reference is substitution in float32.
+// far back in the prompt. One table; the reference is substitution in float32. Below it what a state of
+// bf16 does, which prompts round every RIG_BATCH_TOKENS tokens and generated tokens every time.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,12 +19,27 @@ static const size_t REFERENCE_BYTES_MAX = (size_t)1 << 30;
 
 static const struct setting {
     const char *method, *type;
+    enum dtype state;
+    bool generated; // the text, a token a step; not the prompts
 } SETTINGS[] = {
-    {"substitution", "fp32"},   {"merge", "fp32"},          {"auto", "fp32"},
-    {"auto", "tf32"},           {"auto", "fp16"},           {"auto", "bf16"},
-    {"auto", "int8"},           {"paper", "fp32"},          {"paper", "fp16"},
-    {"paper", "int8"},          {"neumann:64,2,8", "fp32"}, {"neumann:64,4,8", "fp32"},
-    {"neumann:64,6,8", "fp32"}, {"neumann:64,8,8", "fp32"}, {"neumann:32,3,8", "fp32"},
+    {"substitution", "fp32", DTYPE_F32, false},
+    {"merge", "fp32", DTYPE_F32, false},
+    {"auto", "fp32", DTYPE_F32, false},
+    {"auto", "tf32", DTYPE_F32, false},
+    {"auto", "fp16", DTYPE_F32, false},
+    {"auto", "bf16", DTYPE_F32, false},
+    {"auto", "int8", DTYPE_F32, false},
+    {"paper", "fp32", DTYPE_F32, false},
+    {"paper", "fp16", DTYPE_F32, false},
+    {"paper", "int8", DTYPE_F32, false},
+    {"neumann:64,2,8", "fp32", DTYPE_F32, false},
+    {"neumann:64,4,8", "fp32", DTYPE_F32, false},
+    {"neumann:64,6,8", "fp32", DTYPE_F32, false},
+    {"neumann:64,8,8", "fp32", DTYPE_F32, false},
+    {"neumann:32,3,8", "fp32", DTYPE_F32, false},
+    {"auto", "fp32", DTYPE_BF16, false},
+    {"auto", "fp32", DTYPE_F32, true},
+    {"auto", "fp32", DTYPE_BF16, true},
 };
 enum { N_SETTINGS = sizeof SETTINGS / sizeof *SETTINGS };
 
@@ -105,12 +121,12 @@ static void compare(void *ud, int i, const float *logits, int vocab)
     f->n++;
 }
 
-static void run_heldout(struct rig *r, struct data *d, struct figures *f)
+static void run_heldout(struct rig *r, const struct setting *s, struct data *d, struct figures *f)
 {
     struct comparison c = {.data = d, .figures = f, .first = !d->reference};
     if (c.first)
         d->reference = mem_alloc(d->heldout.ids.n * (size_t)r->vocab * sizeof(float));
-    heldout_run(r, &d->heldout, compare, &c);
+    heldout_run(r, &d->heldout, s->generated, compare, &c);
 }
 
 // Is every token of the answer the most likely one, each after the right ones before it?
@@ -143,15 +159,18 @@ static void run_recall(struct rig *r, const struct data *d, struct figures *f)
     }
 }
 
-static void print_row(struct rig *r, const struct data *d, const struct figures *f)
+static void print_row(struct rig *r, const struct setting *s, const struct data *d,
+                      const struct figures *f)
 {
     char name[64];
     struct inverse_report report;
     const struct inverse *v = &model_options(r->m)->inverse;
     model_inverse_report(r->m, &report);
-    printf("%-22s %-5s %8.5f %8.5f %9.2e %7.4f %9.2e %9u", inverse_name(v, name, sizeof name),
-           inverse_exact(v) ? "yes" : "no", f->nll / f->n, f->nll / log(2) / d->heldout.bytes,
-           f->kl / f->n, (double)f->same_top / f->n, (double)report.residual_max, report.nonfinite);
+    printf("%-22s %-5s %-5s %-9s %8.5f %8.5f %9.2e %7.4f %9.2e %9u",
+           inverse_name(v, name, sizeof name), inverse_exact(v) ? "yes" : "no",
+           dtype_name(s->state), s->generated ? "generated" : "prompt", f->nll / f->n,
+           f->nll / log(2) / d->heldout.bytes, f->kl / f->n, (double)f->same_top / f->n,
+           (double)report.residual_max, report.nonfinite);
     for (int i = 0; i < GROUPS; i++)
         printf("  %3d/%-3d", f->right[i], f->asked[i]);
     printf("\n");
@@ -163,6 +182,7 @@ static int run_setting(const struct mode_options *o, const struct setting *s, st
     struct figures f = {0};
     int context = GROUP_TOKENS[GROUPS - 1];
     const struct rig_options ro = {.dtype = o->dtype,
+                                   .state = s->state,
                                    .threads = o->threads,
                                    .sequences = 1,
                                    .context = context,
@@ -171,9 +191,9 @@ static int run_setting(const struct mode_options *o, const struct setting *s, st
                                    .residuals = true};
     if (rig_open(&r, o->model, &ro, rig_ops))
         return -1;
-    run_heldout(&r, d, &f);
+    run_heldout(&r, s, d, &f);
     run_recall(&r, d, &f);
-    print_row(&r, d, &f);
+    print_row(&r, s, d, &f);
     rig_close(&r);
     return 0;
 }
@@ -182,8 +202,8 @@ static void print_head(const struct mode_options *o, const struct data *d)
 {
     printf("model %s, %s; chunk 64; %zu held-out tokens; at most %d recall prompts of a length\n",
            o->model, dtype_name(o->dtype), d->heldout.ids.n, d->recall);
-    printf("%-22s %-5s %8s %8s %9s %7s %9s %9s", "inverse", "exact", "nll", "bits/B", "KL", "top-1",
-           "residual", "nonfinite");
+    printf("%-22s %-5s %-5s %-9s %8s %8s %9s %7s %9s %9s", "inverse", "exact", "state", "text",
+           "nll", "bits/B", "KL", "top-1", "residual", "nonfinite");
     for (int i = 0; i < GROUPS; i++)
         printf("  <%-6d", GROUP_TOKENS[i]);
     printf("\n");

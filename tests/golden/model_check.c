@@ -4,8 +4,8 @@
 //   model_check decode          one sequence decoded beside reading memory alone
 //   model_check inverse         what each way of inverting I + A does to the answers
 // Options: --device cpu|cuda; of check --quick yes, a subset for sanitizers; of the last three --model DIR
-// (models/bundled) or dummy:SIZE, --dtype f32|bf16|int8 (bf16), --threads N; of inverse: --recall N prompts
-// of each length (4).
+// (models/bundled) or dummy:SIZE, --dtype f32|bf16|int8 (bf16), --threads N; of perf and decode
+// --state-dtype f32|bf16 (f32); of inverse --recall N prompts of each length (4).
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,8 @@ static int mode_check(void)
 static int usage(void)
 {
     printf("usage: model_check check|perf|decode|inverse [--device cpu|cuda] [--model DIR]\n"
-           "                   [--dtype f32|bf16|int8] [--threads N] [--recall N]\n");
+           "                   [--dtype f32|bf16|int8] [--state-dtype f32|bf16] [--threads N]\n"
+           "                   [--recall N]\n");
     return 2;
 }
 
@@ -64,6 +65,10 @@ static bool read_option(struct mode_options *o, const char *name, const char *va
         return read_count(&o->threads, value);
     if (!strcmp(name, "--recall"))
         return read_count(&o->recall, value);
+    if (!strcmp(name, "--state-dtype")) {
+        o->state = strcmp(value, "bf16") ? DTYPE_F32 : DTYPE_BF16;
+        return !strcmp(value, dtype_name(o->state));
+    }
     for (int type = DTYPE_F32; type <= DTYPE_INT8; type++)
         if (!strcmp(name, "--dtype") && !strcmp(value, dtype_name((enum dtype)type))) {
             o->dtype = (enum dtype)type;

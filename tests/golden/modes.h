@@ -7,8 +7,9 @@
 struct mode_options {
     const char *model; // directory
     enum dtype dtype;
-    int threads; // 0: every core
-    int recall;  // inverse: prompts of each length
+    enum dtype state; // of recurrent states; not of inverse, whose table has both
+    int threads;      // 0: every core
+    int recall;       // inverse: prompts of each length
 };
 
 // perf.c: tokens a second by context length, the split by operation, floors. 0 or the exit status.

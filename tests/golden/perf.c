@@ -220,6 +220,7 @@ static int open_bench(struct bench *b, const struct mode_options *o)
         sequences = b->plan->batches[i] > sequences ? b->plan->batches[i] : sequences;
     const struct rig_options ro = {
         .dtype = o->dtype,
+        .state = o->state,
         .threads = o->threads,
         .sequences = sequences,
         .type = b->plan == &ON_CPU ? "fp32" : "fp16",

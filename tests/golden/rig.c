@@ -44,6 +44,7 @@ int rig_open(struct rig *r, const char *dir, const struct rig_options *o, const 
     *r = (struct rig){.ops = ops, .sequences = o->sequences};
     r->batch_tokens = o->batch_tokens ? o->batch_tokens : RIG_BATCH_TOKENS;
     struct model_options mo = {.dtype = o->dtype,
+                               .state_dtype = o->state,
                                .context_max = o->context,
                                .batch_tokens = r->batch_tokens,
                                .batch_rows = RIG_BATCH_TOKENS + RIG_SEQUENCES_MAX,

@@ -11,7 +11,7 @@
 enum { RIG_SEQUENCES_MAX = 64, RIG_BATCH_TOKENS = 512 };
 
 struct rig_options {
-    enum dtype dtype;
+    enum dtype dtype, state;   // state: model_options' state_dtype
     int threads;               // 0: every core
     int sequences;             // at most RIG_SEQUENCES_MAX
     int context;               // tokens a sequence may reach; 0: the model's

@@ -27,7 +27,7 @@ void check_heldout(struct tally *t);
 // rows_check.c: a sequence's logits have the same bits alone, in a batch and cut into pieces.
 void check_rows(struct tally *t);
 
-// types_check.c: how far bf16 and int8 are from float32.
+// types_check.c: how far bf16 and int8 weights, and bf16 states, are from float32.
 void check_types(struct tally *t);
 
 #endif
