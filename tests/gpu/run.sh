@@ -8,7 +8,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 bin=${BIN:-build/cuda}
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(ops golden bf16 sanitize http perf)
+[ ${#steps[@]} -gt 0 ] || steps=(ops golden perf reports rule inverse http same bf16 sanitize loss ops_perf)
 if [ ! -x "$bin/ops_check" ] || [ -n "${BUILD:-}" ]; then
     cmake --preset cuda && cmake --build --preset cuda || exit 1
 fi
@@ -51,6 +51,7 @@ for step in "${steps[@]}"; do
             for dtype in bf16 int8; do
                 run "$bin/model_check" perf --device cuda --model $model --dtype $dtype
             done
+            run "$bin/model_check" perf --device cuda --model $model --dtype bf16 --state-dtype bf16
         done
         ;;
     ops_perf) run "$bin/ops_check" perf all --device cuda --act bf16 ;;
