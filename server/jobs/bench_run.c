@@ -1,16 +1,20 @@
 // bench_run.c - see bench_run.h.
+#define _GNU_SOURCE
 #include "bench_run.h"
 
 #include <math.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "device_sync.h"
 #include "run_delay.h"
 
-static const double DELAY_SHARE = 0.1;            // of a sample's time: more is disturbed
-enum { SAMPLE_US = 1000, REPS_MAX = 1000 };       // a warm sample lasts about this long
-static const size_t FLUSH_MAX = (size_t)64 << 20, // copied: twice that goes through the caches
-    FLUSH_MIN = (size_t)4 << 20;
+static const double DELAY_SHARE = 0.1;      // of a sample's time: more is disturbed
+enum { SAMPLE_US = 1000, REPS_MAX = 1000 }; // a warm sample lasts about this long
+// What is copied to flush the caches: twice that goes through them. A GPU's are below 64 MiB; a
+// processor says how large its own are, because the time of a flush is what cold samples take.
+static const size_t FLUSH_MAX = (size_t)64 << 20, FLUSH_MIN = (size_t)4 << 20;
 
 // Gives back memory, cancelled or not; a device that goes away takes the memory with it. A cancel that
 // comes between asking and running is met by asking again.
@@ -31,6 +35,14 @@ struct flush_task {
     enum dtype *act;
 };
 
+static size_t flush_bytes(const struct ops *ops)
+{
+    const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    if (strcmp(ops->name, "cpu") != 0 || cache < (long)FLUSH_MIN || cache > (long)FLUSH_MAX)
+        return FLUSH_MAX;
+    return (size_t)cache;
+}
+
 static int place_flush(void *ud, const struct ops *ops, struct dev *dev, struct model *m,
                        struct err *e)
 {
@@ -38,7 +50,7 @@ static int place_flush(void *ud, const struct ops *ops, struct dev *dev, struct 
     struct bench_flush *f = t->flush;
     (void)m;
     *t->act = ops->act(dev);
-    for (f->bytes = FLUSH_MAX; f->bytes >= FLUSH_MIN; f->bytes /= 2) {
+    for (f->bytes = flush_bytes(ops); f->bytes >= FLUSH_MIN; f->bytes /= 2) {
         f->from = ops->alloc(dev, f->bytes);
         f->to = f->from ? ops->alloc(dev, f->bytes) : NULL;
         if (f->to)
