@@ -9,7 +9,7 @@
 // every 512 tokens, loss 4.1950 and KL 6.6e-6 from the reference, as float32 states (4.1951, 4.9e-6); as
 // generated tokens, rounded every time, loss 4.1931, KL 3.5e-4 and the likeliest token the same in 98.7 %
 // (float32 states: 4.1950, 5.2e-6, 99.8 %). Every recalled code stays, up to 8k tokens back. The last rows
-// of `model_check inverse`, CPU, 2026-11-24.
+// of `model_check inverse`, run by themselves, CPU, 2026-11-24.
 #include "qwen35_model.h"
 
 // The rule over a step's prompt tokens, in chunks.

@@ -2,7 +2,8 @@
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
 #   tests/gpu/run.sh [step...]   ops golden bf16 sanitize http perf ops_perf inverse rule loss reports same
-# On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and transformers, rule and inverse with torch, Triton and fla-core; the
+# On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
+# transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
