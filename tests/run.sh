@@ -39,6 +39,12 @@ check() {
     grep -hE '^(skip|SKIP)' "$log" | sort -u | sed 's/^/    /'
 }
 
+# what_failed LOG: the lines of a failed step that say what it was, for who reads only the end.
+what_failed() {
+    grep -E '^FAIL|\.[chu]+:[0-9]+: |SUMMARY: |runtime error|FAILED|Failed|\(crash\)|terminated|timed out' "$1" |
+        grep -v '^\[[0-9]*/[0-9]*\]' | cut -c1-300 | head -n 25 | sed 's/^/    /'
+}
+
 # suite PRESET: configure, build, run everything CTest knows; counts CTest's cases.
 suite() {
     check "$1 build" bash -c "cmake --preset $1 && cmake --build --preset $1"
@@ -127,6 +133,9 @@ for step in "${steps[@]}"; do
 done
 echo "took $((SECONDS / 60)) min $((SECONDS % 60)) s"
 echo "not run here: the CUDA backend's checks and measurements, which need a GPU: tests/gpu/run.sh"
-for name in "${report[@]+"${report[@]}"}"; do echo "failed: $name"; done
+for name in "${report[@]+"${report[@]}"}"; do
+    echo "failed: $name"
+    what_failed "build/logs/${name// /_}.log"
+done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -100,6 +100,18 @@ Test(jobs, keys_stand_for_one_request)
     job_fini(&b);
 }
 
+// Wait until a job has measured something.
+static void await_progress(const char *id)
+{
+    struct err e = {0};
+    for (bool begun = false; !begun; usleep(1000)) {
+        struct job job;
+        cr_assert(jobs_get(r.jobs, id, &job, &e) == 0 && !job_is_final(job.status));
+        begun = json_number_value(json_object_get(job.progress, "done")) > 0;
+        job_fini(&job);
+    }
+}
+
 // A running job stops within a sample, a queued one at once, and what each has left stays.
 Test(jobs, cancelling)
 {
@@ -111,7 +123,7 @@ Test(jobs, cancelling)
     cr_assert(jobs_cancel(r.jobs, queued, &job, &e) == 0 && job.status == JOB_CANCELLED);
     cr_assert(job.cancelled_ms > 0 && job.started_ms == 0);
     job_fini(&job);
-    usleep(200000);
+    await_progress(running);
     cr_assert(jobs_cancel(r.jobs, running, &job, &e) == 0);
     cr_assert(job.status == JOB_CANCELLING || job.status == JOB_CANCELLED);
     job_fini(&job);
@@ -154,7 +166,7 @@ Test(jobs, watches_hear_of_their_job_alone)
 {
     atomic_int mine = 0, other = 0;
     rig_start(&r);
-    const char *id = rig_submit(&r, 0.05), *later = rig_submit(&r, 0.05);
+    const char *id = rig_submit(&r, 0.3), *later = rig_submit(&r, 0.05);
     struct jobs_watch a = {.wake = count, .ud = &mine}, b = {.wake = count, .ud = &other};
     snprintf(a.id, sizeof a.id, "%s", later);
     snprintf(b.id, sizeof b.id, "job_none");
