@@ -283,9 +283,11 @@ __global__ __launch_bounds__(THREADS,
     struct shared &sh = *(struct shared *)(((uintptr_t)memory + 127) & ~(uintptr_t)127);
     griddepcontrol_launch_dependents();
     struct work w;
-    if (!find_work(&w, job, blockIdx.x, blockIdx.y, blockIdx.z))
-        return;
+    const bool any = find_work(&w, job, blockIdx.x, blockIdx.y, blockIdx.z);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    griddepcontrol_wait(); // q, and the step's own keys and values, are written
+    if (!any)
+        return;
     if (lane == 0) {
         for (int i = 0; i < SLOTS; i++)
             mbarrier_init(shared_address(&sh.full[warp][i]), 1);
@@ -334,6 +336,7 @@ __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct at
     const int kv_head = blockIdx.x / group, of = blockIdx.x % group, h = of % HEADS;
     const int part = kv_head * parts + of / HEADS;
     struct work w;
+    griddepcontrol_launch_dependents();
     griddepcontrol_wait(); // the partial results are written
     if (!find_work(&w, job, 0, part, blockIdx.y) || w.per >= w.pages)
         return;
@@ -395,18 +398,8 @@ void attention_decode(struct dev *dev, const struct attention_job *job)
                  "attention: shared memory"))
         return;
     const dim3 grid(runs_max, parts, job->tiles);
-    decode<<<grid, THREADS, BYTES, cuda_of(dev)->stream>>>(*job, partials);
-    if (!LAUNCHED(dev, "attention, decode") || runs_max == 1)
-        return;
-    cudaLaunchAttribute early = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(a->heads, job->tiles);
-    config.blockDim = 256;
-    config.stream = cuda_of(dev)->stream;
-    config.attrs = &early;
-    config.numAttrs = 1;
-    cuda_ok(dev, cudaLaunchKernelEx(&config, combine, *job, (const float *)partials, runs_max),
-            "attention, combine");
+    cuda_launch(dev, "attention, decode", {grid, THREADS, BYTES}, decode, *job, partials);
+    if (runs_max > 1)
+        cuda_launch(dev, "attention, combine", {dim3(a->heads, job->tiles), 256}, combine, *job,
+                    partials, runs_max);
 }

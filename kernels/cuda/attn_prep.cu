@@ -140,6 +140,8 @@ __global__ __launch_bounds__(WARPS *
     const int kind = item < a.heads ? 0 : 1 + (item - a.heads) / a.kv_heads; // q, k, v, nothing
     const int head = kind ? (item - a.heads) % a.kv_heads : item;
     const size_t token = blockIdx.x;
+    griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     float x[EACH]; // asked for first, and needed last
     if (kind == 0)
         load_row(x, (const act_t *)a.qg + (token * a.heads + head) * 2 * n, n, lane);
@@ -174,7 +176,7 @@ void launch(struct dev *dev, const struct attn_prep_args *a, const struct freque
     const dim3 grid(a->batch.t, blocks_for(a->heads + 2 * a->kv_heads, WARPS));
     auto kernel = a->head_dim == 256 && a->rot == 64 ? prepare<act_t, kv_t, true>
                                                      : prepare<act_t, kv_t, false>;
-    kernel<<<grid, WARPS * 32, 0, cuda_of(dev)->stream>>>(*a, f);
+    cuda_launch(dev, "attn_prep", {grid, WARPS * 32}, kernel, *a, f);
 }
 
 template <typename act_t>
@@ -201,5 +203,4 @@ void cuda_attn_prep(struct dev *dev, const struct attn_prep_args *a)
     for (int i = 0; i < a->rot / 2; i++)
         f.f[i] = 1.0f / powf(a->rope_theta, (float)(2 * i) / (float)a->rot);
     ACT_SWITCH(dev, launch_any<act_t>(dev, a, f));
-    LAUNCHED(dev, "attn_prep");
 }

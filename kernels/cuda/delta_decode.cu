@@ -9,14 +9,16 @@
 //
 // A state of 128 x 128 is brought to shared memory by the copy engine while the convolution is computed,
 // and taken back by it; three blocks a multiprocessor keep the memory busy, or four where a state is of
-// bf16 and half as large (five would spill). Other shapes, and devices without a copy engine, work on the state in device
-// memory. A bf16 state is widened and rounded as the passes read and write it; o is of the state before
-// that rounding.
+// bf16 and half as large (five would spill). Other shapes, and devices without a copy engine, work on the
+// state in device memory. A bf16 state is widened and rounded as the passes read and write it; o is of the
+// state before that rounding.
 //
-// Bound by: memory, the states read and written once. Blocks of half a head were slower.
+// Bound by: memory, the states read and written once. Blocks of half a head were slower. With few
+// sequences it is latency: so it starts before the projections have ended, asks for its states in L2
+// meanwhile, and lets the next product's weights come while it works.
 // Measured: 16/32 heads, bf16, one launch with 3.1 us of the graph's own: 8.8 us for one sequence, 13.8
-// for 8, 87 for 64 (3.1 TB/s), 299 for 256 (3.6 TB/s). NVIDIA H200, 2026-11-24. Not yet with bf16 states:
-// `ops_check perf delta_decode` has them.
+// for 8, 87 for 64 (3.1 TB/s), 299 for 256 (3.6 TB/s). NVIDIA H200, 2026-11-24, launched after the kernel
+// before had ended. Not yet with bf16 states: `ops_check perf delta_decode` has them.
 #include "delta.cuh"
 #include "ptx.cuh"
 
@@ -311,10 +313,15 @@ static __global__ void __launch_bounds__(THREADS, sizeof(state_t) == sizeof(floa
     const struct step_place at = {p.spans[blockIdx.y], (int)blockIdx.x / ratio, (int)blockIdx.x};
     state_t *state = (state_t *)p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * SIZE;
     const bool fresh = at.span.pos0 == 0;
+    const uint32_t full = shared_address(&s.full);
+    griddepcontrol_launch_dependents();
     if (threadIdx.x == 0 && !fresh) {
-        const uint32_t full = shared_address(&s.full);
+        cp_async_bulk_prefetch_l2(state, SIZE * sizeof(state_t));
         mbarrier_init(full, 1);
         fence_mbarrier_init();
+    }
+    griddepcontrol_wait(); // the projections, and whatever wrote the state, have ended
+    if (threadIdx.x == 0 && !fresh) {
         mbarrier_arrive_expect_tx(full, SIZE * sizeof(state_t));
         cp_async_bulk(shared_address(tile), state, SIZE * sizeof(state_t), full);
     }
@@ -346,6 +353,8 @@ static __global__ void __launch_bounds__(THREADS, 1) general_kernel(const struct
     const int ratio = p.v_heads / p.k_heads, k_head = blockIdx.x;
     struct step_place at = {p.spans[blockIdx.y], k_head, 0};
     struct channels<DELTA_DIM_MAX> c;
+    griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     for (int r = 0; r < ratio; r++) {
         at.v_head = k_head * ratio + r;
         const size_t size = (size_t)p.k_dim * p.v_dim;
@@ -368,27 +377,17 @@ static void launch(struct dev *dev, const struct step_args &p, int n_spans)
     const int bytes =
         DELTA_DIM * DELTA_DIM * sizeof(state_t) + sizeof(struct step_shared<DELTA_DIM>);
     if (p.k_dim != DELTA_DIM || p.v_dim != DELTA_DIM || arch < 90 || ratio > CLUSTER_MAX) {
-        general_kernel<act_t, MIXER, state_t>
-            <<<dim3(p.k_heads, n_spans), THREADS, 0, cuda_of(dev)->stream>>>(p);
-        LAUNCHED(dev, "delta_decode");
+        cuda_launch(dev, "delta_decode", {dim3(p.k_heads, n_spans), THREADS},
+                    general_kernel<act_t, MIXER, state_t>, p);
         return;
     }
-    cudaLaunchAttribute cluster;
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim = {(unsigned)ratio, 1, 1};
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(p.v_heads, n_spans);
-    config.blockDim = dim3(THREADS);
-    config.dynamicSmemBytes = bytes;
-    config.stream = cuda_of(dev)->stream;
-    config.attrs = &cluster;
-    config.numAttrs = MIXER && ratio > 1;
-    cuda_ok(dev,
-            cudaFuncSetAttribute(step_kernel<act_t, MIXER, state_t>,
-                                 cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-            "delta_decode: shared memory");
-    cuda_ok(dev, cudaLaunchKernelEx(&config, step_kernel<act_t, MIXER, state_t>, p),
-            "delta_decode");
+    const struct cuda_shape shape = {dim3(p.v_heads, n_spans), THREADS, (size_t)bytes,
+                                     MIXER ? (unsigned)ratio : 1};
+    if (cuda_ok(dev,
+                cudaFuncSetAttribute(step_kernel<act_t, MIXER, state_t>,
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+                "delta_decode: shared memory"))
+        cuda_launch(dev, "delta_decode", shape, step_kernel<act_t, MIXER, state_t>, p);
 }
 
 void delta_steps(struct dev *dev, const struct delta_rule_args *a, int first)

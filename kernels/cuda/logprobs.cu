@@ -81,6 +81,7 @@ __global__ __launch_bounds__(VOCAB_THREADS,
     __shared__ struct vocab_shared sh;
     __shared__ struct top_list list;
     const int row = blockIdx.x / cluster_nctarank();
+    griddepcontrol_wait();
     float *logits = (float *)a.logits + (size_t)row * a.vocab; // only read
     struct vocab_row v = vocab_open(&sh, in_shared ? memory : NULL, logits, a.n_tokens);
     if (in_shared)
@@ -100,20 +101,12 @@ void cuda_logprobs(struct dev *dev, const struct logprobs_args *a)
     const struct vocab_shape shape = vocab_shape_of(dev, a->n_tokens);
     if (a->n == 0)
         return;
-    cudaLaunchAttribute cluster = {};
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = shape.blocks;
-    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = a->n * shape.blocks;
-    config.blockDim = VOCAB_THREADS;
-    config.dynamicSmemBytes = shape.bytes;
-    config.stream = cuda_of(dev)->stream;
-    config.attrs = &cluster;
-    config.numAttrs = shape.blocks > 1;
     if (cuda_ok(dev,
                 cudaFuncSetAttribute(logprobs, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                      shape.bytes),
                 "logprobs: shared memory"))
-        cuda_ok(dev, cudaLaunchKernelEx(&config, logprobs, *a, shape.bytes > 0), "logprobs");
+        cuda_launch(dev, "logprobs",
+                    {(unsigned)(a->n * shape.blocks), VOCAB_THREADS, (size_t)shape.bytes,
+                     (unsigned)shape.blocks},
+                    logprobs, *a, shape.bytes > 0);
 }

@@ -100,8 +100,10 @@ struct cuda_shape {
 
 // Launches `kernel` so that it may begin while the kernel before it still runs (programmatic dependent
 // launch, from sm_90): a short kernel's start then hides behind its predecessor. Such a kernel must
-//   call griddepcontrol_wait() in every block before it reads what an earlier kernel wrote or writes anything;
-//   call griddepcontrol_launch_dependents() as early as it likes: it only lets the next one's blocks in where there is room.
+//   call griddepcontrol_wait() in every block before it reads what an earlier kernel wrote or writes
+//   anything;
+//   call griddepcontrol_launch_dependents() as early as it likes: it only lets the next one's blocks in
+//   where there is room.
 // Works inside a recorded step too. Keeps the launch's failure, named by `what`.
 template <typename... P, typename... A>
 static inline void cuda_launch(struct dev *dev, const char *what, const struct cuda_shape &shape,

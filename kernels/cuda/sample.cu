@@ -148,6 +148,7 @@ __global__ __launch_bounds__(VOCAB_THREADS,
     extern __shared__ float memory[];
     __shared__ struct vocab_shared sh;
     const int row = blockIdx.x / cluster_nctarank();
+    griddepcontrol_wait();
     const struct sample_row &r = a.rows[row];
     float *logits = a.logits + (size_t)row * a.vocab;
     struct vocab_row v = vocab_open(&sh, in_shared ? memory : NULL, logits, a.n_tokens);
@@ -184,20 +185,12 @@ void cuda_sample(struct dev *dev, const struct sample_args *a)
         return;
     if (bytes > had) // new, so not the zeros that every run leaves
         cuda_ok(dev, cudaMemsetAsync(counts, 0, bytes, cuda->stream), "sample: counts");
-    cudaLaunchAttribute cluster = {};
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = shape.blocks;
-    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = a->n * shape.blocks;
-    config.blockDim = VOCAB_THREADS;
-    config.dynamicSmemBytes = shape.bytes;
-    config.stream = cuda->stream;
-    config.attrs = &cluster;
-    config.numAttrs = shape.blocks > 1;
     if (cuda_ok(
             dev,
             cudaFuncSetAttribute(sample, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.bytes),
             "sample: shared memory"))
-        cuda_ok(dev, cudaLaunchKernelEx(&config, sample, *a, counts, shape.bytes > 0), "sample");
+        cuda_launch(dev, "sample",
+                    {(unsigned)(a->n * shape.blocks), VOCAB_THREADS, (size_t)shape.bytes,
+                     (unsigned)shape.blocks},
+                    sample, *a, counts, shape.bytes > 0);
 }

@@ -1,6 +1,7 @@
 // watch.c - what libmicrohttpd does not see by itself, looked at a few times a second while there are
 // connections: clients that leave while their connection is suspended, streams that have been silent
-// for a heartbeat, replies that wait until a time of their own, and clients that send a request so slowly that the idle timeout never falls.
+// for a heartbeat, replies that wait until a time of their own, and clients that send a request so slowly
+// that the idle timeout never falls.
 #define _GNU_SOURCE
 #include "exchange.h"
 
