@@ -4,8 +4,8 @@
 template <typename act_t, typename table_t, bool PACKED>
 static __global__ void embed_rows(act_t *y, const int *ids, const table_t *table, int n)
 {
-    griddepcontrol_wait();
     griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     const table_t *row = table + (size_t)ids[blockIdx.x] * n;
     act_t *to = y + (size_t)blockIdx.x * n;
     if (PACKED) {

@@ -4,8 +4,8 @@
 template <typename word_t>
 static __global__ void gather_rows(word_t *y, const word_t *x, const int *rows, size_t words)
 {
-    griddepcontrol_wait();
     griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     const word_t *from = x + (size_t)rows[blockIdx.x] * words;
     word_t *to = y + (size_t)blockIdx.x * words;
     for (size_t i = threadIdx.x; i < words; i += blockDim.x)

@@ -8,8 +8,8 @@ static __global__ void __launch_bounds__(256)
     silu_mul(act_t *y, const act_t *gate, const act_t *up, size_t n)
 {
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    griddepcontrol_wait();
     griddepcontrol_launch_dependents();
+    griddepcontrol_wait();
     if (PACKED) {
         if (i * PACK >= n)
             return;

@@ -23,9 +23,10 @@
 
 enum {
     REQUEST_ID_MAX = 128, // bytes
-    // The body of a request refused at its head is read and dropped up to here, so that the
-    // connection stays usable and the answer is not lost to a reset; a larger one closes it.
-    SWALLOW_BYTES_MAX = 1 << 20,
+    // The body of a request refused at its head is read and dropped up to here: clients that send
+    // all of it before they read (Python's do) would else see a reset in place of the answer. A
+    // larger one closes the connection.
+    SWALLOW_BYTES_MAX = 64 << 20,
 };
 
 enum exchange_stage {
