@@ -11,16 +11,19 @@
 // int8 29.0 (3.5); down 27.7 (3.6), int8 18.9 (2.7); in_proj 26.6 (3.8), int8 18.0 (2.8); out_proj 10.7
 // (3.1), int8 9.2 (1.8); lm_head 498 (4.1). All products and norms of a 9B step: bf16 4.45 ms (3.57), int8
 // 3.09 ms (2.9); of a 0.8B step: 0.80 and 0.78 ms. cuBLASLt alone at one row: 2.1 to 3.8.
-// NVIDIA H200, 2026-11-24, weights swept and runs played as one graph, as linear_table.c does.
+// NVIDIA H200, 2026-11-24, weights swept and runs played as one graph, as linear_table.c does; one block a
+// multiprocessor, and x read twice for int8, piece after piece.
 #include "linear_rows.cuh"
 #include "quantize.cuh"
 
 constexpr int STREAMS = 8, THREADS = 32 * (STREAMS + 1), PER_SM = 2;
-constexpr int STAGE = 2, DEPTH = 5;         // pairs of a stage, stages of a warp's ring
-constexpr int BUFFERS = 4;                  // tiles' sums
-constexpr int ROWS_MOST = 4, ROWS_INT8 = 2; // rows of x; int8 costs more to round in every block
-constexpr int X_BYTES = 28 << 10;           // of rounded x: two blocks fit in an SM
-constexpr int HALF_SM = 112 << 10;          // shared memory of each of two blocks
+constexpr int STAGE = 2, DEPTH = 5;           // pairs of a stage, stages of a warp's ring
+constexpr int BUFFERS = 4;                    // tiles' sums
+constexpr int HELD = 6;                       // packs of x that a thread asks for at once
+constexpr int SHARES = HELD * PACK * THREADS; // values that makes for the block
+constexpr int ROWS_MOST = 4, ROWS_INT8 = 2;   // rows of x; int8 costs more to round in every block
+constexpr int X_BYTES = 28 << 10;             // of rounded x: two blocks fit in an SM
+constexpr int HALF_SM = 112 << 10;            // shared memory of each of two blocks
 constexpr int FULL = 1, EMPTY = FULL + BUFFERS; // named barriers
 
 // Where things are in shared memory.
@@ -42,19 +45,51 @@ static few_layout layout_of(const struct rows_args *a, bool bf16s, bool int8s)
     return l;
 }
 
+// A thread's share of HELD * PACK * THREADS values of a row, from `from` on, zeros beyond k: packs
+// threadIdx.x, threadIdx.x + THREADS, .. All are asked for before the first is looked at, for a reading
+// queues behind the stream's copies, and most rows need no second.
+template <typename act_t>
+static __device__ __forceinline__ void fetch_share(raw_pack<act_t> (&held)[HELD], const act_t *x,
+                                                   int k, int from)
+{
+#pragma unroll
+    for (int n = 0; n < HELD; n++) {
+        const int i = from + PACK * (threadIdx.x + n * THREADS);
+        held[n] = {};
+        if (i < k)
+            held[n] = pack_fetch(x + i);
+    }
+}
+
 // The rows of x as bf16, the end of the last block zero.
 template <typename act_t>
 static __device__ void stage_bf16(char *to, int stride, const struct rows_args &a)
 {
-    const act_t *x = (const act_t *)a.x;
     const int end = row_blocks(a.k, false) * BLOCK / 2;
+    raw_pack<act_t> held[HELD];
     for (int t = 0; t < a.t; t++)
-        for (int i = PACK * threadIdx.x; i < end; i += PACK * THREADS) {
-            pack v = {};
-            if (i < a.k)
-                v = pack_load(x + (size_t)t * a.k + i);
-            pack_store((bf16 *)(to + t * stride) + i, v);
+        for (int from = 0; from < end; from += SHARES) {
+            fetch_share(held, (const act_t *)a.x + (size_t)t * a.k, a.k, from);
+#pragma unroll
+            for (int n = 0; n < HELD; n++) {
+                const int i = from + PACK * (threadIdx.x + n * THREADS);
+                if (i < end)
+                    pack_store((bf16 *)(to + t * stride) + i, pack_open(held[n]));
+            }
         }
+}
+
+template <typename act_t>
+static __device__ __forceinline__ float largest(const raw_pack<act_t> (&held)[HELD], float most)
+{
+#pragma unroll
+    for (int n = 0; n < HELD; n++) {
+        const pack v = pack_open(held[n]);
+#pragma unroll
+        for (int j = 0; j < PACK; j++)
+            most = fmaxf(most, fabsf(v.v[j]));
+    }
+    return most;
 }
 
 // The rows of x as int8 and their scales; `parts` holds a float a row and warp.
@@ -62,35 +97,35 @@ template <typename act_t>
 static __device__ void stage_int8(char *to, int stride, float *scales, float (*parts)[THREADS / 32],
                                   const struct rows_args &a)
 {
-    const act_t *x = (const act_t *)a.x;
     const int end = row_blocks(a.k, true) * BLOCK;
+    raw_pack<act_t> held[HELD];
     for (int t = 0; t < a.t; t++) {
+        const act_t *x = (const act_t *)a.x + (size_t)t * a.k;
         float most = 0;
-        for (int i = PACK * threadIdx.x; i < a.k; i += PACK * THREADS) {
-            const pack v = pack_load(x + (size_t)t * a.k + i);
-#pragma unroll
-            for (int j = 0; j < PACK; j++)
-                most = fmaxf(most, fabsf(v.v[j]));
+        for (int from = (a.k - 1) / SHARES * SHARES; from >= 0; from -= SHARES) {
+            fetch_share(held, x, a.k, from); // the first share last: it is kept
+            most = largest(held, most);
         }
 #pragma unroll
         for (int lane = 16; lane; lane /= 2)
             most = fmaxf(most, __shfl_xor_sync(~0u, most, lane));
         if (threadIdx.x % 32 == 0)
             parts[t][threadIdx.x / 32] = most;
-    }
-    __syncthreads(); // every warp's largest of every row is there
-    for (int t = 0; t < a.t; t++) {
-        float most = 0;
+        __syncthreads(); // every warp's largest of the row is there
 #pragma unroll
         for (int i = 0; i < THREADS / 32; i++)
             most = fmaxf(most, parts[t][i]);
         const float scale = quantize_scale(most);
         const quantizer to_int8(scale);
-        for (int i = PACK * threadIdx.x; i < end; i += PACK * THREADS) {
-            pack v = {};
-            if (i < a.k)
-                v = pack_load(x + (size_t)t * a.k + i);
-            *(uint2 *)(to + t * stride + i) = to_int8.values(v);
+        for (int from = 0; from < end; from += SHARES) {
+            if (from > 0)
+                fetch_share(held, x, a.k, from);
+#pragma unroll
+            for (int n = 0; n < HELD; n++) {
+                const int i = from + PACK * (threadIdx.x + n * THREADS);
+                if (i < end)
+                    *(uint2 *)(to + t * stride + i) = to_int8.values(pack_open(held[n]));
+            }
         }
         if (threadIdx.x == 0)
             scales[t] = scale;
@@ -179,35 +214,35 @@ static __device__ __forceinline__ void stream_run(struct few_stream &s, const ch
     }
 }
 
-// The runs' sums of a tile in their order, a value a lane.
+// A value of a tile: its runs' sums in their order.
 template <typename sum_t>
-static __device__ __forceinline__ void fold(const sum_t *sums, const struct rows_args &a, int tile,
-                                            const float *x_scale)
+static __device__ __forceinline__ sum_t fold(const sum_t *sums, int runs, int next)
 {
-    const struct rows_matrix &m = matrix_of(a, tile);
-    const int runs = a.order[m.int8].runs;
-    for (int i = threadIdx.x % 32; i < a.t * TILE; i += 32) {
-        const int t = i / TILE, row = (tile - m.tile0) * TILE + i % TILE;
-        sum_t sum = sums[i];
+    sum_t sum = sums[0];
 #pragma unroll 8
-        for (int run = 1; run < runs; run++)
-            sum += sums[run * a.t * TILE + i];
-        if (row < m.rows)
-            store_y(a, m, t, row, m.int8 ? (float)sum * (x_scale[t] * m.scale[row]) : (float)sum);
-    }
+    for (int run = 1; run < runs; run++)
+        sum += sums[run * next];
+    return sum;
 }
 
-// The ninth warp.
+// The ninth warp, a value of the tile a lane.
 static __device__ void fold_all(const char *sums, const struct rows_args &a, const few_layout &l,
                                 const float *x_scale)
 {
+    static_assert(ROWS_MOST * TILE <= 32, "a value a lane");
+    const int lane = threadIdx.x % 32, t = lane / TILE, next = a.t * TILE;
     for (int tile = blockIdx.x, n = 0; tile < a.tiles; tile += gridDim.x, n++) {
+        const struct rows_matrix &m = matrix_of(a, tile);
+        const int row = (tile - m.tile0) * TILE + lane % TILE, runs = a.order[m.int8].runs;
+        const bool mine = t < a.t && row < m.rows;
+        const float w_scale = mine && m.int8 ? m.scale[row] : 0; // comes while the sums are made
         const char *from = sums + n % BUFFERS * l.sums_each;
         bar_sync(FULL + n % BUFFERS, THREADS); // every stream's sums of the tile are there
-        if (matrix_of(a, tile).int8)
-            fold((const int *)from, a, tile, x_scale);
-        else
-            fold((const float *)from, a, tile, x_scale);
+        if (mine)
+            store_y(a, m, t, row,
+                    m.int8
+                        ? (float)fold((const int *)from + lane, runs, next) * (x_scale[t] * w_scale)
+                        : fold((const float *)from + lane, runs, next));
         if (tile + BUFFERS * (int)gridDim.x < a.tiles)
             bar_arrive(EMPTY + n % BUFFERS, THREADS); // they have been read
     }

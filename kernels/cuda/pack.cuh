@@ -18,30 +18,30 @@ static inline bool pack_aligned(const void *p)
     return (uintptr_t)p % 16 == 0;
 }
 
-__device__ __forceinline__ pack pack_load(const float *p)
+// A pack as it lies in memory: what a thread keeps of a row, or has asked for.
+template <typename type_t> struct raw_pack {
+    uint4 part[PACK * sizeof(type_t) / sizeof(uint4)];
+};
+
+template <typename type_t> __device__ __forceinline__ raw_pack<type_t> pack_fetch(const type_t *p)
 {
-    const float4 a = ((const float4 *)p)[0], b = ((const float4 *)p)[1];
-    return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+    return *(const raw_pack<type_t> *)p;
 }
 
-template <typename half_t> __device__ __forceinline__ pack pack_widen(const half_t *p)
+template <typename type_t> __device__ __forceinline__ pack pack_open(const raw_pack<type_t> &raw)
 {
-    const uint4 raw = *(const uint4 *)p;
-    half_t h[PACK];
-    memcpy(h, &raw, sizeof h);
+    type_t values[PACK];
+    memcpy(values, &raw, sizeof values);
     pack x;
 #pragma unroll
     for (int i = 0; i < PACK; i++)
-        x.v[i] = (float)h[i];
+        x.v[i] = (float)values[i];
     return x;
 }
-__device__ __forceinline__ pack pack_load(const bf16 *p)
+
+template <typename type_t> __device__ __forceinline__ pack pack_load(const type_t *p)
 {
-    return pack_widen(p);
-}
-__device__ __forceinline__ pack pack_load(const __half *p)
-{
-    return pack_widen(p);
+    return pack_open(pack_fetch(p));
 }
 
 __device__ __forceinline__ void pack_store(float *p, const pack &x)
