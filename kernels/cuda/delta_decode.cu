@@ -289,7 +289,7 @@ static __device__ void do_head(struct step_shared<DIM> &s, struct channels<DIM> 
         load_token<act_t, MIXER>(s, c, p, at, t);
         __syncthreads(); // q, k, v and gates are there
         if (MIXER && t == at.span.t - 1)
-            barrier_cluster_arrive(); // this block has read its old columns
+            barrier_cluster_arrive_relaxed(); // this block has read its old columns
         find_norms(s, p.k_dim);
         if (t == 0 && by_copy)
             mbarrier_wait(shared_address(&s.full), 0);

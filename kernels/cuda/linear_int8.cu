@@ -9,7 +9,9 @@
 //
 // Measured with the rounding of x, 8192 rows: 9B gate and up 1438 us (1147 TOPS; the library and a second
 // pass 1700), in_proj 786 (829), out_proj 277 (301), 0.8B gate and up 156 (248). Rows of W longer than
-// K_MOST are the library's: down 676 us against 855. NVIDIA H200, 2026-11-24, runs played.
+// K_MOST are the library's: down 676 us against 855. NVIDIA H200, 2026-11-24, runs played; then with a
+// release of all earlier writes at every stage given back, and scales read from device memory after the
+// sums.
 #include <cuda.h>
 #include <cudaTypedefs.h>
 
@@ -71,69 +73,96 @@ __device__ void produce(const CUtensorMap *x_map, const CUtensorMap *w_map, char
     }
 }
 
-// The thread's part of a warpgroup's sums to y: rows `row` and row + 8, of each 8 columns col + 8 j the
-// pair 2 q. Four lanes exchange pairs so that each writes 8 columns of a row at once.
-__device__ __forceinline__ void write(const int (&sum)[128], bf16 *y, int row, int col,
+// Of four lanes, lane q holds v[j] of columns 2 q of group j and ends with the columns of group q: in
+// round r it sends what lane q ^ r keeps.
+__device__ __forceinline__ void exchange(uint32_t (&v)[4])
+{
+    const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
+    uint32_t w[4];
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+        const uint32_t got = __shfl_xor_sync(~0u, odd ? v[i] : v[i + 1], 1);
+        w[i] = odd ? got : v[i];
+        w[i + 1] = odd ? v[i + 1] : got;
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const uint32_t got = __shfl_xor_sync(~0u, high ? w[i] : w[i + 2], 2);
+        v[i] = high ? got : w[i];
+        v[i + 2] = high ? w[i + 2] : got;
+    }
+}
+
+// Where a thread's part of a warpgroup's sums goes: rows `row` and row + 8 of y, of each 8 columns
+// col + 8 j the pair 2 q, q the lane of four.
+struct part {
+    int row, col;
+    float x_scale[2];
+    const float *w_scale; // of the tile's columns, in shared memory
+};
+
+// Each of four lanes writes 8 columns of a row at once.
+__device__ __forceinline__ void write(const int (&sum)[128], bf16 *y, const part &p,
                                       const struct int8_args &a)
 {
     const int q = threadIdx.x % 4;
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int t = row + 8 * half;
-        const float scale = t < a.t ? a.x_scale[t] : 0;
+    for (int j = 0; j < COLS / 8; j += 4) {
+        const int c = p.col + 8 * (j + q);
+        float2 s[4];
 #pragma unroll
-        for (int j = 0; j < COLS / 8; j += 4) {
-            uint32_t v[4], w[4];
+        for (int i = 0; i < 4; i++)
+            s[i] = *(const float2 *)(p.w_scale + 8 * (j + i) + 2 * q);
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int t = p.row + 8 * half;
+            uint32_t v[4];
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                const int c = col + 8 * (j + i) + 2 * q;
-                const float2 s = c < a.n ? *(const float2 *)(a.w_scale + c) : float2{0, 0};
+                const int at = 4 * (j + i) + 2 * half;
                 const __nv_bfloat162 pair =
-                    __floats2bfloat162_rn((float)sum[4 * (j + i) + 2 * half] * (scale * s.x),
-                                          (float)sum[4 * (j + i) + 2 * half + 1] * (scale * s.y));
+                    __floats2bfloat162_rn((float)sum[at] * (p.x_scale[half] * s[i].x),
+                                          (float)sum[at + 1] * (p.x_scale[half] * s[i].y));
                 memcpy(&v[i], &pair, sizeof pair);
             }
-            // Lane q ends with group j + q: in round r it sends what lane q ^ r keeps.
-            const bool odd = q & 1, high = q & 2;
-#pragma unroll
-            for (int i = 0; i < 4; i += 2) {
-                const uint32_t got = __shfl_xor_sync(~0u, odd ? v[i] : v[i + 1], 1);
-                w[i] = odd ? got : v[i];
-                w[i + 1] = odd ? v[i + 1] : got;
-            }
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                const uint32_t got = __shfl_xor_sync(~0u, high ? w[i] : w[i + 2], 2);
-                v[i] = high ? got : w[i];
-                v[i + 2] = high ? w[i + 2] : got;
-            }
-            const int c = col + 8 * (j + q);
+            exchange(v);
             if (t < a.t && c < a.n)
                 *(uint4 *)(y + (size_t)t * a.n + c) = {v[0], v[1], v[2], v[3]};
         }
     }
 }
 
-__device__ __forceinline__ void write(const int (&sum)[128], float *y, int row, int col,
+__device__ __forceinline__ void write(const int (&sum)[128], float *y, const part &p,
                                       const struct int8_args &a)
 {
 #pragma unroll
     for (int i = 0; i < 128; i++) {
-        const int t = row + (i & 2) * 4, c = col + i / 4 * 8 + threadIdx.x % 4 * 2 + (i & 1);
+        const int half = (i & 2) / 2, at = i / 4 * 8 + threadIdx.x % 4 * 2 + (i & 1);
+        const int t = p.row + 8 * half, c = p.col + at;
         if (t < a.t && c < a.n)
-            y[(size_t)t * a.n + c] = (float)sum[i] * (a.x_scale[t] * a.w_scale[c]);
+            y[(size_t)t * a.n + c] = (float)sum[i] * (p.x_scale[half] * p.w_scale[at]);
     }
 }
 
 template <typename y_t>
 __device__ void consume(char *shared, struct ring *r, const struct int8_args &a)
 {
+    __shared__ float w_scale[CONSUMERS][COLS]; // of the tile's columns, a copy a warpgroup
     const int group = threadIdx.x / 128 - 1, step = gridDim.x / 2;
     const int row_tiles = (a.t + 2 * ROWS - 1) / (2 * ROWS), col_tiles = (a.n + COLS - 1) / COLS;
     const int tiles_k = (a.k + DEEP - 1) / DEEP, lane = threadIdx.x % 128;
     int stage = 0, parity = 0;
     for (int i = blockIdx.x / 2; i < row_tiles * col_tiles; i += step) {
         const place at = place_of(i, row_tiles, col_tiles);
+        const int row = at.row + (int)cluster_ctarank() * ROWS + group * 64 + lane / 32 * 16 +
+                        lane % 32 / 4,
+                  col = at.col + 2 * lane;
+        // Scales are asked for now and needed after the sums, while nothing multiplies.
+        const float2 columns = col < a.n ? *(const float2 *)(a.w_scale + col) : float2{0, 0};
+        const part to = {row,
+                         at.col,
+                         {row < a.t ? a.x_scale[row] : 0, row + 8 < a.t ? a.x_scale[row + 8] : 0},
+                         w_scale[group]};
         int sum[128];
         for (int k = 0; k < tiles_k; k++) {
             const uint32_t from = shared_address(shared + stage * STAGE_BYTES);
@@ -157,9 +186,10 @@ __device__ void consume(char *shared, struct ring *r, const struct int8_args &a)
         if (lane < 2)
             mbarrier_arrive_cluster(shared_address(&r->empty[stage ? stage - 1 : STAGES - 1]),
                                     lane);
-        write(sum, (y_t *)a.y,
-              at.row + (int)cluster_ctarank() * ROWS + group * 64 + lane / 32 * 16 + lane % 32 / 4,
-              at.col, a);
+        bar_sync(1 + group, 128); // the warpgroup has read the scales of the tile before
+        *(float2 *)(w_scale[group] + 2 * lane) = columns;
+        bar_sync(1 + group, 128);
+        write(sum, (y_t *)a.y, to, a);
     }
 }
 
@@ -181,7 +211,7 @@ __global__ void __launch_bounds__(THREADS, 1)
         fence_mbarrier_init();
     }
     __syncwarp();
-    barrier_cluster_arrive();
+    barrier_cluster_arrive_relaxed();
     barrier_cluster_wait(); // both blocks' barriers are there
     griddepcontrol_launch_dependents();
     griddepcontrol_wait();
@@ -194,7 +224,7 @@ __global__ void __launch_bounds__(THREADS, 1)
         consume<y_t>(shared, &ring, a);
     }
     __syncwarp();
-    barrier_cluster_arrive();
+    barrier_cluster_arrive_relaxed();
     barrier_cluster_wait(); // nothing of the other block's is on its way here any more
 }
 

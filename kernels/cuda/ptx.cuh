@@ -294,10 +294,19 @@ static __device__ __forceinline__ uint32_t cluster_nctarank()
     return r;
 }
 
+// The release waits until the whole device would see what this thread wrote.
 static __device__ __forceinline__ void barrier_cluster_arrive()
 {
 #if PTX_SM90
     asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+#endif
+}
+
+// Without that: for meetings after which nobody reads what others wrote before.
+static __device__ __forceinline__ void barrier_cluster_arrive_relaxed()
+{
+#if PTX_SM90
+    asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
 #endif
 }
 
@@ -489,13 +498,15 @@ static __device__ __forceinline__ void mma_m16n8k32_s8(int (&d)[4], const uint32
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Arrives at the barrier that block `rank` of the cluster has where `barrier` is here.
+// Arrives at the barrier that block `rank` of the cluster has where `barrier` is here. Relaxed: it says
+// that shared memory has been read, and hands no writes over; with a release it would wait, every time,
+// until the device has taken all earlier ones.
 static __device__ __forceinline__ void mbarrier_arrive_cluster(uint32_t barrier, uint32_t rank)
 {
 #if PTX_SM90
     asm volatile("{\n.reg .b32 at;\n"
                  "mapa.shared::cluster.u32 at, %0, %1;\n"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [at];\n}" ::"r"(barrier),
+                 "mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [at];\n}" ::"r"(barrier),
                  "r"(rank)
                  : "memory");
 #else
