@@ -63,22 +63,27 @@ template <int COLS, int DEPTH> struct wide_stream {
     }
 };
 
-// Blocks block .. of the rows of x, zero beyond the last row; `size` bytes of a row are x.
+// Blocks block .. of the rows of x, zero beyond the last row; `size` bytes of a row are x. A warp asks for
+// a piece of all its rows before it keeps the first: a reading queues behind the stream's copies.
 template <int ROWS16>
 static __device__ void load_x(char *to, int stride, const struct rows_args &a, int size, int block,
                               int blocks)
 {
-    const int pieces = blocks * (BLOCK / 16);
-    for (int t = threadIdx.x / 32; t < 16 * ROWS16; t += WARPS) {
-        const char *x = (const char *)a.x + (size_t)t * size;
-#pragma unroll 2
-        for (int i = threadIdx.x % 32; i < pieces; i += 32) {
-            const int at = block * BLOCK + i * 16;
-            uint4 v = {};
+    constexpr int ROWS = 16 * ROWS16 / WARPS; // of a warp: its number, WARPS later, ..
+    const int warp = threadIdx.x / 32;
+    for (int i = threadIdx.x % 32; i < blocks * (BLOCK / 16); i += 32) {
+        const int at = block * BLOCK + i * 16;
+        uint4 v[ROWS];
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            const int t = warp + r * WARPS;
+            v[r] = {};
             if (t < a.t && at < size)
-                v = *(const uint4 *)(x + at);
-            *(uint4 *)(to + t * stride + i * 16) = v;
+                v[r] = *(const uint4 *)((const char *)a.x + (size_t)t * size + at);
         }
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+            *(uint4 *)(to + (warp + r * WARPS) * stride + i * 16) = v[r];
     }
 }
 
