@@ -147,7 +147,8 @@ __device__ __forceinline__ void write(const int (&sum)[128], float *y, const par
 template <typename y_t>
 __device__ void consume(char *shared, struct ring *r, const struct int8_args &a)
 {
-    __shared__ float w_scale[CONSUMERS][COLS]; // of the tile's columns, a copy a warpgroup
+    // Of the tile's columns, a copy a warpgroup.
+    __shared__ alignas(8) float w_scale[CONSUMERS][COLS];
     const int group = threadIdx.x / 128 - 1, step = gridDim.x / 2;
     const int row_tiles = (a.t + 2 * ROWS - 1) / (2 * ROWS), col_tiles = (a.n + COLS - 1) / COLS;
     const int tiles_k = (a.k + DEEP - 1) / DEEP, lane = threadIdx.x % 128;
