@@ -22,8 +22,8 @@ void linear_plain(struct dev *dev, const struct product *p);
 // multiples of 16 bytes.
 bool linear_lt(struct dev *dev, const struct product *p);
 
-// linear_int8.cu: int8 with the scales applied to the sums while they are in registers; sm_90a and enough
-// rows. Asks what linear_lt asks.
+// linear_int8.cu: int8 with the scales applied to the sums while they are in registers; sm_90a. Asks what
+// linear_lt asks, which is who calls it.
 bool linear_int8(struct dev *dev, const struct product *p);
 
 #endif

@@ -8,10 +8,9 @@
 // y so that those running at the same time share rows of W and, by groups, rows of x in the cache.
 //
 // Measured with the rounding of x, 8192 rows: 9B gate and up 1438 us (1147 TOPS; the library and a second
-// pass 1700), in_proj 786 (829), out_proj 277 (301), 0.8B gate and up 156 (248). Rows of W longer than
-// K_MOST are the library's: down 676 us against 855. NVIDIA H200, 2026-11-24, runs played; then with a
-// release of all earlier writes at every stage given back, and scales read from device memory after the
-// sums.
+// pass 1700), in_proj 786 (829), out_proj 277 (301), down 855 (676), 0.8B gate and up 156 (248).
+// NVIDIA H200, 2026-11-24, runs played; then with a release of all earlier writes at every stage given
+// back, and scales read from device memory after the sums. linear_lt.cu takes whichever is faster.
 #include <cuda.h>
 #include <cudaTypedefs.h>
 
@@ -23,7 +22,6 @@ namespace
 constexpr int ROWS = 128, COLS = 256,
               DEEP = 128;            // a block's tile: rows of x, rows of W, values of k
 constexpr int STAGES = 4, GROUP = 8; // GROUP: pairs of row tiles that go together
-constexpr int K_MOST = 8192;
 constexpr int CONSUMERS = 2, THREADS = 128 * (CONSUMERS + 1);
 constexpr int X_BYTES = ROWS * DEEP, W_BYTES = COLS * DEEP, STAGE_BYTES = X_BYTES + W_BYTES;
 constexpr int SHARED = STAGES * STAGE_BYTES + 1024; // 1024: for the alignment
@@ -256,8 +254,7 @@ bool linear_int8(struct dev *dev, const struct product *p)
     const struct cuda *cuda = cuda_of(dev);
     const int tiles =
         (int)(blocks_for((size_t)p->t, 2 * ROWS) * blocks_for((size_t)p->w->rows, COLS));
-    // With few tiles most of the card would wait; the library cuts k then. Long rows it does faster.
-    if (cuda->arch != 90 || tiles < cuda->n_sm / 2 * 3 / 4 || p->w->cols > K_MOST)
+    if (cuda->arch != 90)
         return false;
     CUtensorMap x_map, w_map;
     if (!make_map(&x_map, p->x, p->t, p->w->cols, ROWS) ||

@@ -1,11 +1,11 @@
-// linear_lt.cu - the matrix path by cuBLASLt: bf16 and float32 with float32 sums; int8, where
-// linear_int8.cu does not take it, with int32 sums and the scales applied by a kernel of our own.
+// linear_lt.cu - the matrix path by cuBLASLt: bf16 and float32 with float32 sums; int8 with int32 sums and
+// the scales applied by a kernel of our own, or by linear_int8.cu where that is faster.
 // Bound by: multiply-adds; with few rows the bytes of W.
 //
 // The algorithm is chosen once for a matrix's shape and a class of row counts (powers of two): the
 // fastest of the library's proposals, timed when the class is first met, which a server does while it
 // warms up; smaller classes are chosen along with it. After that an unmet class uses the shape's
-// reference algorithm.
+// reference algorithm. Between the library and linear_int8.cu the choice is made in the same way.
 //
 // Row independence: a float algorithm is admitted only if it gives the bits of the shape's reference
 // algorithm on random data (proposals that cut k among blocks do not), so a row's bits depend neither
@@ -35,11 +35,14 @@ struct lt_choice {
     cublasLtMatmulAlgo_t algo;
 };
 
+enum int8_by { UNTIMED, OWN, LIBRARY };
+
 struct lt_shape {
     enum dtype type, y_type;
     int n, k;
     cublasLtMatmulDesc_t op;
     struct lt_choice reference, of_class[CLASSES];
+    enum int8_by by[CLASSES]; // int8 only
 };
 
 struct lt {
@@ -254,18 +257,18 @@ static bool admits(struct dev *dev, struct probe *p, const cublasLtMatmulAlgo_t 
            cuda_ok(dev, cudaStreamSynchronize(stream), "probe") && !differ;
 }
 
-// Milliseconds of a call, or a negative number when the algorithm does not run it.
-static float time_call(struct dev *dev, struct lt_call *c, const cublasLtMatmulAlgo_t *algo)
+// Milliseconds of call(), or a negative number when it says that it did nothing.
+template <typename F> static float time_of(struct dev *dev, F call)
 {
     const struct lt *lt = lt_of(dev);
     const cudaStream_t stream = cuda_of(dev)->stream;
     float best = -1;
-    if (run(dev, c, algo) != CUBLAS_STATUS_SUCCESS)
+    if (!call())
         return -1;
     for (int i = 0; i < RUNS; i++) {
         float ms = 0;
         cudaEventRecord(lt->start, stream);
-        run(dev, c, algo);
+        call();
         cudaEventRecord(lt->end, stream);
         if (!cuda_ok(dev, cudaEventSynchronize(lt->end), "linear") ||
             !cuda_ok(dev, cudaEventElapsedTime(&ms, lt->start, lt->end), "linear"))
@@ -273,6 +276,19 @@ static float time_call(struct dev *dev, struct lt_call *c, const cublasLtMatmulA
         best = best < 0 || ms < best ? ms : best;
     }
     return best;
+}
+
+static float time_call(struct dev *dev, struct lt_call *c, const cublasLtMatmulAlgo_t *algo)
+{
+    return time_of(dev, [=] { return run(dev, c, algo) == CUBLAS_STATUS_SUCCESS; });
+}
+
+// May anything be timed now? Not once a server is ready, nor while a step is recorded.
+static bool may_choose(struct dev *dev)
+{
+    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+    cudaStreamIsCapturing(cuda_of(dev)->stream, &capture);
+    return !cuda_of(dev)->warm && capture == cudaStreamCaptureStatusNone;
 }
 
 static int class_of(int t)
@@ -331,10 +347,7 @@ static bool choose_up_to(struct dev *dev, struct lt_call *c, int t)
 static bool multiply(struct dev *dev, struct lt_call *c, int t)
 {
     struct lt_choice *choice = &c->shape->of_class[class_of(t)];
-    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-    cudaStreamIsCapturing(cuda_of(dev)->stream, &capture);
-    if (!choice->made && !cuda_of(dev)->warm && capture == cudaStreamCaptureStatusNone &&
-        !choose_up_to(dev, c, t))
+    if (!choice->made && may_choose(dev) && !choose_up_to(dev, c, t))
         return false;
     set_rows(c, t);
     if (!choice->made)
@@ -361,8 +374,8 @@ static __global__ void __launch_bounds__(256)
     pack_store(y + at, v);
 }
 
-// As many rows at once as keep the sums within the cache.
-static bool multiply_int8(struct dev *dev, struct lt_call *c, const struct product *p)
+// By the library, as many rows at once as keep the sums within the cache.
+static bool library_int8(struct dev *dev, struct lt_call *c, const struct product *p)
 {
     const size_t n = (size_t)p->w->rows, row = n * sizeof(int);
     const int most = SUMS / row > 256 ? (int)(SUMS / row / 256 * 256) : 256;
@@ -388,6 +401,29 @@ static bool multiply_int8(struct dev *dev, struct lt_call *c, const struct produ
     return true;
 }
 
+// Times both for p's rows and for all classes below.
+static void choose_int8(struct dev *dev, struct lt_call *c, const struct product *p)
+{
+    for (int i = class_of(p->t); i >= 0; i--) {
+        struct product part = *p;
+        if (i < class_of(p->t))
+            part.t = 1 << (CLASS_MIN + i);
+        if (c->shape->by[i] != UNTIMED)
+            continue;
+        const float own = time_of(dev, [&] { return linear_int8(dev, &part); });
+        const float library = time_of(dev, [&] { return library_int8(dev, c, &part); });
+        c->shape->by[i] = own >= 0 && (library < 0 || own < library) ? OWN : LIBRARY;
+    }
+}
+
+static bool multiply_int8(struct dev *dev, struct lt_call *c, const struct product *p)
+{
+    const enum int8_by *by = &c->shape->by[class_of(p->t)];
+    if (*by == UNTIMED && may_choose(dev))
+        choose_int8(dev, c, p);
+    return (*by != LIBRARY && linear_int8(dev, p)) || library_int8(dev, c, p);
+}
+
 bool linear_lt(struct dev *dev, const struct product *p)
 {
     const bool int8 = p->w->type == DTYPE_INT8;
@@ -396,8 +432,6 @@ bool linear_lt(struct dev *dev, const struct product *p)
     if (w_row % 16 || y_row % 16 || p->w->rows % PACK || !pack_aligned(p->w->data) ||
         !pack_aligned(p->x) || !pack_aligned(p->y) || (int8 && !pack_aligned(p->w->scale)))
         return false;
-    if (int8 && linear_int8(dev, p))
-        return true;
     struct lt_call c = {};
     c.shape = find_shape(dev, p->w, int8 ? DTYPE_INT32 : p->y_type);
     c.w = p->w->data;
