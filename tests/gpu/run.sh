@@ -24,6 +24,18 @@ run() {
     "$@" || { failed=$((failed + 1)); echo "FAILED: $*"; }
 }
 
+kept() { # LOG COMMAND...
+    local log=$1
+    shift
+    "$@" | tee "$log"
+}
+
+# The engine's own rates, which the step http compares with.
+perf_log() { echo "$bin/perf.$1.$2.log"; }
+perf() {
+    run kept "$(perf_log "$1" "$2")" "$bin/model_check" perf --device cuda --model "$1" --dtype "$2"
+}
+
 for step in "${steps[@]}"; do
     case $step in
     # Every operation against its definition in double: check, poison, repeat; both activation types.
@@ -44,13 +56,16 @@ for step in "${steps[@]}"; do
         done
         ;;
     http)
-        run python3 tests/gpu/http_rates.py "$bin/deltaserve" dummy:0.8B bf16
-        run python3 tests/gpu/http_rates.py "$bin/deltaserve" dummy:9B bf16
+        for model in dummy:0.8B dummy:9B; do
+            log=$(perf_log $model bf16)
+            [ -e "$log" ] || perf $model bf16
+            run python3 tests/gpu/http_rates.py "$bin/deltaserve" $model bf16 --perf "$log"
+        done
         ;;
     perf)
         for model in dummy:0.8B dummy:9B; do
             for dtype in bf16 int8; do
-                run "$bin/model_check" perf --device cuda --model $model --dtype $dtype
+                perf $model $dtype
             done
             run "$bin/model_check" perf --device cuda --model $model --dtype bf16 --state-dtype bf16
         done
