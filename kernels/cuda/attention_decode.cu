@@ -392,10 +392,7 @@ void attention_decode(struct dev *dev, const struct attention_job *job)
     float *partials = (float *)cuda_scratch(dev, CUDA_SLOT_ATTENTION,
                                             (size_t)job->tiles * parts * runs_max * part_heads(*a) *
                                                 PARTIAL * sizeof(float));
-    if (!partials ||
-        !cuda_ok(dev,
-                 cudaFuncSetAttribute(decode, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES),
-                 "attention: shared memory"))
+    if (!partials)
         return;
     const dim3 grid(runs_max, parts, job->tiles);
     cuda_launch(dev, "attention, decode", {grid, THREADS, BYTES}, decode, *job, partials);

@@ -383,11 +383,7 @@ static void launch(struct dev *dev, const struct step_args &p, int n_spans)
     }
     const struct cuda_shape shape = {dim3(p.v_heads, n_spans), THREADS, (size_t)bytes,
                                      MIXER ? (unsigned)ratio : 1};
-    if (cuda_ok(dev,
-                cudaFuncSetAttribute(step_kernel<act_t, MIXER, state_t>,
-                                     cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-                "delta_decode: shared memory"))
-        cuda_launch(dev, "delta_decode", shape, step_kernel<act_t, MIXER, state_t>, p);
+    cuda_launch(dev, "delta_decode", shape, step_kernel<act_t, MIXER, state_t>, p);
 }
 
 void delta_steps(struct dev *dev, const struct delta_rule_args *a, int first)

@@ -83,12 +83,8 @@ template <typename act_t>
 static __device__ __forceinline__ float largest(const raw_pack<act_t> (&held)[HELD], float most)
 {
 #pragma unroll
-    for (int n = 0; n < HELD; n++) {
-        const pack v = pack_open(held[n]);
-#pragma unroll
-        for (int j = 0; j < PACK; j++)
-            most = fmaxf(most, fabsf(v.v[j]));
-    }
+    for (int n = 0; n < HELD; n++)
+        most = pack_largest(pack_open(held[n]), most);
     return most;
 }
 
@@ -319,11 +315,5 @@ void linear_few(struct dev *dev, const struct rows_args *a)
     const int most = (l.bytes <= HALF_SM ? PER_SM : 1) * cuda_of(dev)->n_sm;
     const struct cuda_shape shape = {(unsigned)(a->tiles < most ? a->tiles : most), THREADS,
                                      (size_t)l.bytes};
-    ACT_SWITCH(dev, {
-        if (cuda_ok(dev,
-                    cudaFuncSetAttribute(few<act_t>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         l.bytes),
-                    "linear"))
-            cuda_launch(dev, "linear", shape, few<act_t>, *a, l);
-    });
+    ACT_SWITCH(dev, cuda_launch(dev, "linear", shape, few<act_t>, *a, l));
 }

@@ -264,9 +264,6 @@ bool linear_int8(struct dev *dev, const struct product *p)
     const int clusters = tiles < cuda->n_sm / 2 ? tiles : cuda->n_sm / 2;
     const struct cuda_shape shape = {(unsigned)(2 * clusters), THREADS, SHARED, 2};
     const auto kernel = p->y_type == DTYPE_BF16 ? int8_product<bf16> : int8_product<float>;
-    if (cuda_ok(dev,
-                cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED),
-                "linear"))
-        cuda_launch(dev, "linear", shape, kernel, x_map, w_map, a);
+    cuda_launch(dev, "linear", shape, kernel, x_map, w_map, a);
     return true;
 }

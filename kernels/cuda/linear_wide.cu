@@ -215,10 +215,6 @@ static void launch(struct dev *dev, const struct rows_args *a, struct wide_args 
     const int bytes = WARPS * depth_of(ROWS16, COLS) * COLS * PAIR * (int)sizeof(uint4) +
                       16 * ROWS16 * x_stride(run);
     const auto kernel = wide<sum_t, ROWS16, COLS>;
-    if (!cuda_ok(dev,
-                 cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-                 "linear"))
-        return;
     const int groups = PER_SM * cuda_of(dev)->n_sm / w.runs;
     w.groups = groups > 0 ? groups : 1;
     cuda_launch(dev, "linear", {(unsigned)(w.groups * w.runs), THREADS, (size_t)bytes}, kernel, *a,

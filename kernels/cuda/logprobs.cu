@@ -98,15 +98,8 @@ __global__ __launch_bounds__(VOCAB_THREADS,
 
 void cuda_logprobs(struct dev *dev, const struct logprobs_args *a)
 {
-    const struct vocab_shape shape = vocab_shape_of(dev, a->n_tokens);
     if (a->n == 0)
         return;
-    if (cuda_ok(dev,
-                cudaFuncSetAttribute(logprobs, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     shape.bytes),
-                "logprobs: shared memory"))
-        cuda_launch(dev, "logprobs",
-                    {(unsigned)(a->n * shape.blocks), VOCAB_THREADS, (size_t)shape.bytes,
-                     (unsigned)shape.blocks},
-                    logprobs, *a, shape.bytes > 0);
+    const struct cuda_shape shape = vocab_shape(dev, a->n, a->n_tokens);
+    cuda_launch(dev, "logprobs", shape, logprobs, *a, shape.shared > 0);
 }

@@ -104,12 +104,19 @@ struct cuda_shape {
 //   anything;
 //   call griddepcontrol_launch_dependents() as early as it likes: it only lets the next one's blocks in
 //   where there is room.
-// Works inside a recorded step too. Keeps the launch's failure, named by `what`.
+// Works inside a recorded step too, and with any shared memory that a block can have. Keeps the launch's
+// failure, named by `what`.
 template <typename... P, typename... A>
 static inline void cuda_launch(struct dev *dev, const char *what, const struct cuda_shape &shape,
                                void (*kernel)(P...), A... args)
 {
     struct cuda *cuda = cuda_of(dev);
+    if (shape.shared &&
+        !cuda_ok(dev,
+                 cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      (int)shape.shared),
+                 what))
+        return;
     cudaLaunchAttribute attributes[2];
     cudaLaunchConfig_t config = {};
     config.gridDim = shape.grid;

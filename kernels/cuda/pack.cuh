@@ -44,6 +44,15 @@ template <typename type_t> __device__ __forceinline__ pack pack_load(const type_
     return pack_open(pack_fetch(p));
 }
 
+// The largest magnitude and `most`; NaN is passed over.
+__device__ __forceinline__ float pack_largest(const pack &x, float most)
+{
+#pragma unroll
+    for (int i = 0; i < PACK; i++)
+        most = fmaxf(most, fabsf(x.v[i]));
+    return most;
+}
+
 __device__ __forceinline__ void pack_store(float *p, const pack &x)
 {
     ((float4 *)p)[0] = {x.v[0], x.v[1], x.v[2], x.v[3]};

@@ -18,12 +18,8 @@ static __global__ void __launch_bounds__(256, 8)
     griddepcontrol_wait();
     float most = 0;
 #pragma unroll 2
-    for (int i = PACK * threadIdx.x; i < n; i += PACK * blockDim.x) {
-        const pack v = pack_load(x + at + i);
-#pragma unroll
-        for (int j = 0; j < PACK; j++)
-            most = fmaxf(most, fabsf(v.v[j])); // NaN is passed over
-    }
+    for (int i = PACK * threadIdx.x; i < n; i += PACK * blockDim.x)
+        most = pack_largest(pack_load(x + at + i), most);
     const float scale = quantize_scale(block_largest(most, shared));
     const quantizer to_int8(scale);
     for (int i = PACK * threadIdx.x; i < n; i += PACK * blockDim.x)
@@ -67,10 +63,9 @@ static __global__ void __launch_bounds__(256, 6)
         pack g = pack_load(gate + at + i);
         const pack v = pack_load(x + at + i);
 #pragma unroll
-        for (int j = 0; j < PACK; j++) {
+        for (int j = 0; j < PACK; j++)
             g.v[j] = to_float(from_float<bf16>(silu<bf16>(g.v[j]) * v.v[j]));
-            most = fmaxf(most, fabsf(g.v[j]));
-        }
+        most = pack_largest(g, most);
         pack_store(product + i, g);
     }
     const float scale = quantize_scale(block_largest(most, shared));

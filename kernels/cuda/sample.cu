@@ -179,18 +179,11 @@ void cuda_sample(struct dev *dev, const struct sample_args *a)
     struct cuda *cuda = cuda_of(dev);
     const size_t bytes = (size_t)a->n * a->vocab * sizeof(int),
                  had = cuda->scratch[CUDA_SLOT_SAMPLE].bytes;
-    const struct vocab_shape shape = vocab_shape_of(dev, a->n_tokens);
     int *counts = (int *)cuda_scratch(dev, CUDA_SLOT_SAMPLE, bytes);
     if (a->n == 0 || !counts)
         return;
     if (bytes > had) // new, so not the zeros that every run leaves
         cuda_ok(dev, cudaMemsetAsync(counts, 0, bytes, cuda->stream), "sample: counts");
-    if (cuda_ok(
-            dev,
-            cudaFuncSetAttribute(sample, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.bytes),
-            "sample: shared memory"))
-        cuda_launch(dev, "sample",
-                    {(unsigned)(a->n * shape.blocks), VOCAB_THREADS, (size_t)shape.bytes,
-                     (unsigned)shape.blocks},
-                    sample, *a, counts, shape.bytes > 0);
+    const struct cuda_shape shape = vocab_shape(dev, a->n, a->n_tokens);
+    cuda_launch(dev, "sample", shape, sample, *a, counts, shape.shared > 0);
 }

@@ -400,23 +400,18 @@ static __device__ struct vocab_cut vocab_find_cut(struct vocab_row &r, float mos
     return {low, keep < ties ? vocab_bound(r, low, keep) : INT_MAX};
 }
 
-// Blocks of a row, and the bytes of shared memory of a block's slice; 0: it stays in device memory.
-struct vocab_shape {
-    int blocks, bytes;
-};
-
-static inline struct vocab_shape vocab_shape_of(struct dev *dev, int n_tokens)
+// The launch for n rows: a cluster a row, shared memory for a block's slice or, 0, it stays in device memory.
+static inline struct cuda_shape vocab_shape(struct dev *dev, int n, int n_tokens)
 {
+    const unsigned blocks = cuda_of(dev)->arch >= 90 ? VOCAB_BLOCKS : 1;
+    const size_t slice = (n_tokens + blocks - 1) / blocks * sizeof(float);
     int most = 0;
-    struct vocab_shape s = {cuda_of(dev)->arch >= 90 ? VOCAB_BLOCKS : 1, 0};
-    if (!cuda_ok(dev,
-                 cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin,
-                                        cuda_of(dev)->index),
-                 "shared memory"))
-        return s;
-    const int slice = (n_tokens + s.blocks - 1) / s.blocks * (int)sizeof(float);
-    s.bytes = slice + (int)sizeof(struct vocab_shared) + 1024 <= most ? slice : 0;
-    return s;
+    cuda_ok(
+        dev,
+        cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, cuda_of(dev)->index),
+        "shared memory");
+    const bool fits = slice + sizeof(struct vocab_shared) + 1024 <= (size_t)most;
+    return {n * blocks, VOCAB_THREADS, fits ? slice : 0, blocks};
 }
 
 #endif
