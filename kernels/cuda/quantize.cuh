@@ -36,11 +36,11 @@ static __device__ __noinline__ uint2 quantize_divide_pack(const pack x, float sc
     return raw;
 }
 
-// What makes values of one row; the same bytes as the division, by sums and products alone: conversions
-// and reciprocals run at a quarter of their rate. The quotient's first guess is mended twice by what
-// remains of x, which makes it the division's (Markstein 1990); adding 1.5 * 2^23 rounds it, the whole
-// number then stands in the lowest bits. Where the inverse is not a number to multiply by, the division
-// itself is used.
+// What makes values of one row; the same bytes as the division, by sums and products alone, which are
+// faster than conversions and reciprocals. The quotient's first guess is mended twice by what remains of
+// x, which makes it the division's (Markstein 1990); adding 1.5 * 2^23 rounds it, the whole number then
+// stands in the lowest bits. Where the inverse is not a number to multiply by, the division itself is
+// used.
 struct quantizer {
     static constexpr float TO_WHOLE = 12582912.0f;
     float scale, inverse;

@@ -19,8 +19,9 @@ int heldout_read(struct heldout *h, const struct tokenizer *tk, size_t tokens_ma
                  struct err *e) MUST_USE;
 void heldout_fini(struct heldout *h);
 
-// Sequence 0 reads the text from an empty state, as a prompt or, generated, a token a step. row(ud, i, logits, vocab) is called for every token i
-// but the last, with the logits that predict token i + 1.
+// Sequence 0 reads the text from an empty state, as a prompt or, generated, a token a step.
+// row(ud, i, logits, vocab) is called for every token i but the last, with the logits that predict token
+// i + 1.
 void heldout_run(struct rig *r, const struct heldout *h, bool generated,
                  void (*row)(void *ud, int i, const float *logits, int vocab), void *ud);
 
