@@ -173,14 +173,14 @@ static int measure_cpu(struct variants *v, const struct record *base, struct rec
     const struct job_node *node = job_run_node(v->a->run);
     struct model_options o = *node->model_options;
     char why[256];
-    if (!strcmp(node->ops->name, ops_cpu.name))
+    if (node->ops == &ops_cpu)
         return 0;
     if (node->memory->n_params > 1 << 28) {
         job_run_log(v->a->run, "the model is too large to be computed on the CPU as well");
         return 0;
     }
     o.sequences_max = 1;
-    o.context_max = TOKENS_MAX;
+    o.context_max = v->v.context; // what the steps' page tables are made for
     o.kv_bytes = 0;
     o.progress = NULL;
     v->ops = &ops_cpu;

@@ -85,9 +85,10 @@ def decode_rate(o, n):
 
 def prefill_rate(o):
     connection = http.client.HTTPConnection("127.0.0.1", o.port)
+    body = body_of(0, LONG, 1, False)
+    connection.connect()
     begin = time.monotonic()
-    connection.request("POST", "/v1/completions", body_of(0, LONG, 1, False),
-                       {"Content-Type": "application/json"})
+    connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
     reply = json.loads(connection.getresponse().read())
     seconds = time.monotonic() - begin
     if "usage" not in reply:
