@@ -40,7 +40,6 @@ static int wrong_prompt(const char *where, const json_t *v, struct err *e)
 static int read_prompt(const struct api_model *m, json_t *v, const char *path, struct ids *out,
                        struct err *e)
 {
-    char where[64];
     if (json_is_string(v)) {
         if (params_encode(m, json_string_value(v), json_string_length(v), path, out, e))
             return -1;
@@ -49,8 +48,7 @@ static int read_prompt(const struct api_model *m, json_t *v, const char *path, s
     }
     for (size_t i = 0; i < json_array_size(v); i++) {
         int id = 0;
-        snprintf(where, sizeof where, "%s[%zu]", path, i);
-        if (params_read_id(m, json_array_get(v, i), where, &id, e))
+        if (params_read_id(m, v, i, path, &id, e))
             return -1;
         ids_add(out, id);
     }

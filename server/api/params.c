@@ -58,18 +58,26 @@ static const struct unsupported UNSUPPORTED[] = {
     {NULL, NULL},
 };
 
-int params_read_id(const struct api_model *m, const json_t *v, const char *where, int *id,
-                   struct err *e)
+static int refuse_id(const struct api_model *m, const json_t *v, size_t i, const char *list,
+                     struct err *e)
 {
-    char found[64];
+    char found[64], where[64];
+    snprintf(where, sizeof where, "%s[%zu]", list, i);
     json_describe(v, found, sizeof found);
     if (!json_is_integer(v))
         return err_field(e, ERR_BAD_REQUEST, where, "%s must be a token id, not %s", where, found);
-    json_int_t i = json_integer_value(v);
-    if (i < 0 || i >= m->config->vocab_size)
-        return err_field(e, ERR_BAD_REQUEST, where, "%s is %s; token ids go from 0 to %d", where,
-                         found, m->config->vocab_size - 1);
-    *id = (int)i;
+    return err_field(e, ERR_BAD_REQUEST, where, "%s is %s; token ids go from 0 to %d", where, found,
+                     m->config->vocab_size - 1);
+}
+
+int params_read_id(const struct api_model *m, const json_t *array, size_t i, const char *list,
+                   int *id, struct err *e)
+{
+    const json_t *v = json_array_get(array, i);
+    const json_int_t value = json_integer_value(v);
+    if (!json_is_integer(v) || value < 0 || value >= m->config->vocab_size)
+        return refuse_id(m, v, i, list, e);
+    *id = (int)value;
     return 0;
 }
 
@@ -114,10 +122,8 @@ static int read_stops(const struct api_model *m, json_t *stop, struct inputs *in
 static int read_stop_ids(const struct api_model *m, json_t *ids, struct gen_params *g,
                          struct err *e)
 {
-    char where[40];
     for (size_t i = 0; i < json_array_size(ids); i++) {
-        snprintf(where, sizeof where, "stop_token_ids[%zu]", i);
-        if (params_read_id(m, json_array_get(ids, i), where, &g->stop_ids[i], e))
+        if (params_read_id(m, ids, i, "stop_token_ids", &g->stop_ids[i], e))
             return -1;
         g->n_stop_ids++;
     }

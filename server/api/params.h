@@ -39,9 +39,9 @@ struct max_tokens {
 int params_set_max_tokens(const struct api_model *m, struct inputs *in, int i,
                           const struct max_tokens *max, struct err *e) MUST_USE;
 
-// One token id of the request; where is its JSON path.
-int params_read_id(const struct api_model *m, const json_t *v, const char *where, int *id,
-                   struct err *e) MUST_USE;
+// Entry i of the array of token ids at JSON path `list`. A prompt has many, so only an error writes a path.
+int params_read_id(const struct api_model *m, const json_t *array, size_t i, const char *list,
+                   int *id, struct err *e) MUST_USE;
 
 // Append the ids of text, which path names in errors. ERR_BAD_REQUEST without a tokenizer.
 int params_encode(const struct api_model *m, const char *text, size_t n, const char *path,

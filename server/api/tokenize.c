@@ -135,10 +135,8 @@ static int decode(const struct api_model *m, json_t *tokens, struct buf *out, st
     detok_init(&d, m->tokenizer, NULL, 0, true);
     int failed = 0;
     for (size_t i = 0; i < json_array_size(tokens) && !failed; i++) {
-        char where[32];
         int id = 0;
-        snprintf(where, sizeof where, "tokens[%zu]", i);
-        failed = params_read_id(m, json_array_get(tokens, i), where, &id, e);
+        failed = params_read_id(m, tokens, i, "tokens", &id, e);
         if (!failed)
             detok_push(&d, id, out);
     }

@@ -28,6 +28,7 @@ struct shape {
 // Values are of size 1, so outputs and states are too; sums have at most 256 terms of float32, and
 // chunks hand the state on. Types with fewer bits add what the inverse loses (tri_inverse.c).
 #define FP32_ERROR 5e-6
+#define SPLIT_ERROR 1e-5 // CUDA's merges for fp32 keep 22 bits of 24, and 128 equal keys add them up
 #define TF32_ERROR 4e-3
 #define BF16_ERROR 4e-2
 #define INT8_ERROR 4e-3
@@ -92,7 +93,7 @@ static const struct shape SHAPES[] = {
     {"equal keys", 2, 2, 128, 64, 64, {{200, 0, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR},
     {"equal keys", 2, 2, 64, 64, 16, {{70, 16, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR},
     {"equal keys", 2, 2, 64, 64, 32, {{70, 32, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR},
-    {"equal keys", 2, 2, 64, 64, 128, {{260, 0, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR},
+    {"equal keys", 2, 2, 64, 64, 128, {{260, 0, 0}}, GATES_SLOW, 1, "auto", "fp32", SPLIT_ERROR},
     {"method",
      1,
      2,

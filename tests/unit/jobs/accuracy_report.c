@@ -135,9 +135,10 @@ Test(accuracy_report, another_backend_is_compared_with_the_cpu)
     struct measure_rig r;
     table = ops_cpu; // not the CPU's own, which is enough
     measure_open(&r, &(struct measure_options){.ops = &table});
-    json_t *doc = measure_run(&r, "accuracy_report",
-                              "{\"source\": \"random\", \"tokens\": 140, \"settings\": \"auto/fp32\", "
-                              "\"recall_items\": 0, \"layer_pieces\": 1, \"layer_heads\": 1}");
+    json_t *doc =
+        measure_run(&r, "accuracy_report",
+                    "{\"source\": \"random\", \"tokens\": 140, \"settings\": \"auto/fp32\", "
+                    "\"recall_items\": 0, \"layer_pieces\": 1, \"layer_heads\": 1}");
     json_t *t = measure_table(doc, "invariance"), *row = measure_row(t, "on the CPU");
     cr_assert_str_eq(measure_state(t, "on the CPU"), "ok");
     cr_assert(measure_value(t, row, "tokens") == 139);
