@@ -3,7 +3,7 @@
 http_rates.py BINARY MODEL DTYPE [--perf LOG] [--device D] [--prompt N] [--answer N] [--port P]
 LOG is what `model_check perf` printed for the same model, dtype and card; with it, a rate more than 3 %
 below the engine's own fails. Decode is what streams deliver while all of them generate; prefill is the
-prompt's tokens over the whole time of a request for one token."""
+prompts' tokens over the whole time of as many requests for one token, from first byte to last reply."""
 import argparse
 import http.client
 import json
@@ -83,17 +83,21 @@ def decode_rate(o, n):
     return sum(until) / (end - begin)
 
 
-def prefill_rate(o):
-    connection = http.client.HTTPConnection("127.0.0.1", o.port)
-    body = body_of(0, LONG, 1, False)
-    connection.connect()
+def prefill_rate(o, n):
+    """Prompt tokens a second of n requests together."""
+    bodies = [body_of(i, LONG, 1, False) for i in range(n)]
+    connections = [http.client.HTTPConnection("127.0.0.1", o.port) for _ in bodies]
+    for connection in connections:
+        connection.connect()
     begin = time.monotonic()
-    connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
-    reply = json.loads(connection.getresponse().read())
+    for connection, body in zip(connections, bodies):
+        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+    replies = [connection.getresponse().read() for connection in connections]
     seconds = time.monotonic() - begin
-    if "usage" not in reply:
-        raise SystemExit(f"a request failed: {reply}")
-    return LONG / seconds
+    for reply in map(json.loads, replies):
+        if "usage" not in reply:
+            raise SystemExit(f"a request failed: {reply}")
+    return n * LONG / seconds
 
 
 def engine_rates(o):
@@ -126,9 +130,10 @@ def main():
     own, good, server = engine_rates(o), True, start(o)
     print(f"{o.model} {o.dtype} through HTTP, the best of {RUNS}")
     try:
-        prefill_rate(o)
-        rate = max(prefill_rate(o) for _ in range(RUNS))
-        good &= tell(f"prefill of {LONG}", rate, own.get(("prefill", LONG)))
+        prefill_rate(o, 1)
+        for n in BATCHES:
+            rate = max(prefill_rate(o, n) for _ in range(RUNS if n == 1 else 1))
+            good &= tell(f"prefill of {LONG}, {n} at a time", rate, own.get(("prefill", LONG)))
         for n in BATCHES:
             rate = max(decode_rate(o, n) for _ in range(RUNS))
             good &= tell(f"decode, {n} at a time, from {o.prompt} tokens on", rate,
