@@ -7,12 +7,18 @@
 // another. x is rounded by every block for itself, into shared memory: at one row that is cheaper than a
 // launch. The stream starts before the kernels ahead have ended, for weights do not change.
 //
-// Measured, one row, microseconds and TB/s of weights, where a copy moves 4.25: 9B gate and up 52.3 (3.85),
-// int8 29.0 (3.5); down 27.7 (3.6), int8 18.9 (2.7); in_proj 26.6 (3.8), int8 18.0 (2.8); out_proj 10.7
-// (3.1), int8 9.2 (1.8); lm_head 498 (4.1). All products and norms of a 9B step: bf16 4.45 ms (3.57), int8
-// 3.09 ms (2.9); of a 0.8B step: 0.80 and 0.78 ms. cuBLASLt alone at one row: 2.1 to 3.8.
-// NVIDIA H200, 2026-11-24, weights swept and runs played as one graph, as linear_table.c does; one block a
-// multiprocessor, and x read twice for int8, piece after piece.
+// Measured, one row, microseconds and TB/s of weights, where a copy moves 4.23: 9B gate and up 53.4 (3.77),
+// int8 30.2 (3.3); down 29.3 (3.4), int8 20.2 (2.5); in_proj 27.7 (3.6), int8 20.0 (2.5); out_proj 11.7
+// (2.9), int8 9.8 (1.7); lm_head 514 (4.0). NVIDIA H200, 2026-11-24, `ops_check perf linear --device cuda
+// --act bf16`: weights swept and runs played as one graph, as linear_table.c does.
+//
+// In a played step (marks of globaltimer, same day): filling the rings takes 5 us, as long as device memory
+// takes for 21 MB, and a block comes to x only then, 7 to 9 us after the end of the product before where a
+// norm stands between, 5 where silu_mul does, 14 where delta_decode does; x is there 0.7 us later (int8 1.9),
+// and until then memory idles. Tried and slower, ms of a 9B step in bf16 and int8, where this has 4.8 and
+// 3.3: the norm and SwiGLU's product made in the blocks, 96 launches fewer, 4.9 and 3.4; besides with one block
+// a multiprocessor 5.2 and 4.0; with four warps for x beside the streams 5.9 and 4.0, since whatever they
+// read queues behind the rings' copies; with the next run asked for in L2 as well 6.9 and 4.5.
 #include "linear_rows.cuh"
 #include "quantize.cuh"
 

@@ -7,10 +7,10 @@
 // values of k into a ring, two warpgroups multiply 64 x 256 each, sums in registers. Clusters walk over
 // y so that those running at the same time share rows of W and, by groups, rows of x in the cache.
 //
-// Measured with the rounding of x, 8192 rows: 9B gate and up 1438 us (1147 TOPS; the library and a second
-// pass 1700), in_proj 786 (829), out_proj 277 (301), down 855 (676), 0.8B gate and up 156 (248).
-// NVIDIA H200, 2026-11-24, runs played; then with a release of all earlier writes at every stage given
-// back, and scales read from device memory after the sums. linear_lt.cu takes whichever is faster.
+// Measured with the rounding of x, 8192 rows, us: 9B gate and up 1173 (1,406 TOPS), in_proj 622, out_proj 215,
+// down 679, 0.8B gate and up 109; the library and a second pass took 1700, 829, 301, 676, 248, on another
+// card. NVIDIA H200, 2026-11-24, `ops_check perf linear`, where a large product runs at 1,389 TOPS.
+// linear_lt.cu takes whichever is faster.
 #include <cuda.h>
 #include <cudaTypedefs.h>
 

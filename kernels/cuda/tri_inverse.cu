@@ -7,9 +7,9 @@
 //
 // 16,384 matrices of 64 x 64 (32,768 tokens of 32 heads), neumann:16,3,8, NVIDIA H200, 2026-11-24,
 // `ops_check inverse --device cuda`: ms, and largest error of an entry of T.
-//   fp32 0.122  1.2e-6      tf32 0.122  9e-4      fp16, bf16 0.121  9e-4, 7e-3
-// Floor 0.103 (a copy's 4.2 TB/s), a copy of all of A 0.128. Ordinary stores, in place of those that mark
-// the lines as leaving, took another 2 % off since. fp32 in multiply-adds: 0.144 and 3.5e-7.
+//   fp32 0.120  1.2e-6      tf32 0.120  9e-4      fp16, bf16 0.118  9e-4, 7e-3
+// Floor 0.103 (a copy's 4.2 TB/s), a copy of all of A 0.128; flash-linear-attention's solve_tril beside it
+// 0.717 and 1.1e-7. fp32 in multiply-adds: 0.144 and 3.5e-7.
 #include "tri_inverse.cuh"
 
 #include <cmath>

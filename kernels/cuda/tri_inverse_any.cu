@@ -4,12 +4,13 @@
 //
 // 16,384 matrices of 64 x 64, NVIDIA H200, 2026-11-24, `ops_check inverse --device cuda`, ms:
 //                     fp32   tf32   fp16   bf16   int8
-//   substitution     1.04   1.07   0.95   1.41   2.06    (a thread a column: the sequential reference)
-//   merge            0.90   0.53   0.50   0.50   0.86
-//   neumann:64,4,16  1.80   1.09   0.88   0.88   3.50
-//   neumann:64,3,8   1.35   0.86   0.71   0.71   2.41
-//   neumann:16,3,8                                1.27
-// (fp32 with 4 x 4 entries a thread; with the present 2 x 4 it has not been timed.)
+//   substitution     1.04   1.36   1.18   1.78   2.54    (a thread a column: the sequential reference)
+//   merge            1.18   1.15   1.11   1.11   1.73
+//   neumann:64,4,16  1.94   1.71   1.49   1.49   2.70
+//   neumann:64,3,8   1.45   1.31   1.15   1.15   2.01
+//   neumann:16,3,8                                1.44
+// All but the last two of int8 were faster before the products became one function (merge 0.50 in fp16, 0.90
+// in fp32; int8's series 3.5 and 2.4): a setting that somebody serves would deserve its own.
 #include "tri_inverse.cuh"
 
 template <int C> constexpr int ANY_WARPS = C == 128 ? 8 : C == 64 ? 4 : C == 32 ? 2 : 1;

