@@ -3,7 +3,7 @@
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
 #   tests/gpu/run.sh [step...]   ops golden bf16 sanitize http perf ops_perf inverse rule loss reports same
 # Seconds on an H200 (2026-11-24): ops 23, golden 10, perf 65, http 72 with its perf, reports 80, inverse 36; rule
-# some 300, most of it Triton's; cut off before their end: sanitize at 170 in racecheck, same at 110, bf16 at 80.
+# more than 290, most of it Triton's; cut off before their end: sanitize at 170 in racecheck, same at 110, bf16 at 80.
 # On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
 # transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.
