@@ -61,12 +61,13 @@ struct embed_args {
     int t;
 };
 
-// x += add when add is not NULL; y = x * rsqrt(mean(x^2) + eps) * (1 + w), sum in float32.
+// v = x + add; y = v * rsqrt(mean(v^2) + eps) * (1 + w), in float32 up to y's rounding.
 // Source: Qwen3_5RMSNorm (zero-centred weight).
 struct rmsnorm_args {
     void *y;         // act [t, n]; may be x
-    void *x;         // act [t, n]
-    const void *add; // act [t, n] or NULL
+    const void *x;   // act [t, n]
+    const void *add; // act [t, n], or NULL: none
+    void *sum;       // act [t, n], left holding v; may be x. Or NULL: v is not wanted
     const float *w;  // [n]
     int t, n;
     float eps;
@@ -87,8 +88,19 @@ struct linear_args {
     int n;                       // matrices, 1 .. LINEAR_MAX
     int t, t_gemm;
     bool wide; // y is float32 whatever act is (logits)
-    // NULL, or act [t, cols]: what is multiplied is SiLU(gate) * x, as silu_mul makes it, rounding
-    // included. x is scratch then: some rows of it, or all, are left holding that.
+    // w not NULL: what is multiplied is rmsnorm's y of x, add, w and eps, and sum is left holding x + add.
+    struct linear_norm {
+        const float *w;  // [cols]
+        const void *add; // act [t, cols], or NULL
+        void *sum;       // act [t, cols], neither x nor add; or NULL: not wanted
+        void *h;         // act [t, cols]: scratch, left holding anything; may be x
+        float eps;
+    } norm;
+    // SwiGLU in two calls, each with the rows it is cheapest for; both give silu_mul's bits. glu, for two
+    // matrices of equal rows: rows t_gemm .. of y[1] become SiLU(y[0]) * y[1], those of y[0] anything.
+    // gate, act [t, cols] or NULL: rows 0 .. t_gemm - 1 of x are multiplied as SiLU(gate) * x and, x being
+    // scratch, some or all are left holding that.
+    bool glu;
     const void *gate;
 };
 

@@ -58,18 +58,18 @@ static bool matrix_rounds(const struct cpu *cpu, enum dtype type)
 }
 
 // x rounded to what a type of weights asks for into p->x and p->scale. False: no memory.
-static bool round_x(struct dev *dev, const struct linear_args *a, struct product *p)
+static bool round_x(struct dev *dev, struct product *p)
 {
     struct cpu *cpu = cpu_of(dev);
-    const size_t cols = (size_t)p->w->cols, n = (size_t)a->t * cols;
-    p->x = a->x;
+    const size_t cols = (size_t)p->w->cols, n = (size_t)p->t * cols;
+    p->x = (const uint8_t *)p->raw;
     p->scale = NULL;
     if (p->w->type == DTYPE_F32)
         return true;
     if (p->w->type == DTYPE_BF16) {
-        const int first = matrix_rounds(cpu, p->w->type) ? a->t_gemm : 0;
+        const int first = matrix_rounds(cpu, p->w->type) ? p->t_gemm : 0;
         uint16_t *x = cpu_scratch(dev, SLOT_X, n * sizeof *x);
-        struct rounding r = {.isa = cpu->isa, .cols = cols, .rows = a->t - first};
+        struct rounding r = {.isa = cpu->isa, .cols = cols, .rows = p->t - first};
         if (!x)
             return false;
         p->x = (const uint8_t *)x;
@@ -79,13 +79,13 @@ static bool round_x(struct dev *dev, const struct linear_args *a, struct product
         return true;
     }
     int8_t *x = cpu_scratch(dev, SLOT_X, n);
-    float *s = cpu_scratch(dev, SLOT_SCALE, (size_t)a->t * sizeof *s);
+    float *s = cpu_scratch(dev, SLOT_SCALE, (size_t)p->t * sizeof *s);
     if (!x || !s)
         return false;
     cpu_quantize(
         dev,
         &(struct quantize_args){
-            .q = x, .scale = s, .x = a->x, .type = DTYPE_F32, .rows = a->t, .cols = p->w->cols});
+            .q = x, .scale = s, .x = p->raw, .type = DTYPE_F32, .rows = p->t, .cols = p->w->cols});
     p->x = (const uint8_t *)x;
     p->scale = s;
     return true;
@@ -279,23 +279,42 @@ static void multiply(struct dev *dev, const struct product *p)
         do_rows(dev, p, row);
 }
 
+// up = SiLU(gate) * up of rows first .. end - 1.
+static void apply_gate(struct dev *dev, const void *gate, const void *up, int cols, int first,
+                       int end)
+{
+    const size_t at = (size_t)first * (size_t)cols;
+    cpu_silu_mul(dev, &(struct silu_mul_args){.y = (float *)(uintptr_t)up + at,
+                                              .gate = (const float *)gate + at,
+                                              .up = (const float *)up + at,
+                                              .t = end - first,
+                                              .n = cols});
+}
+
 void cpu_linear(struct dev *dev, const struct linear_args *a)
 {
-    struct product p = {.raw = a->x, .t = a->t, .t_gemm = a->t_gemm};
+    struct product p = {.raw = a->norm.w ? a->norm.h : a->x, .t = a->t, .t_gemm = a->t_gemm};
+    if (a->norm.w)
+        cpu_rmsnorm(dev, &(struct rmsnorm_args){.y = a->norm.h,
+                                                .x = a->x,
+                                                .add = a->norm.add,
+                                                .sum = a->norm.sum,
+                                                .w = a->norm.w,
+                                                .t = a->t,
+                                                .n = a->w[0].cols,
+                                                .eps = a->norm.eps});
     if (a->gate)
-        cpu_silu_mul(dev, &(struct silu_mul_args){.y = (void *)(uintptr_t)a->x,
-                                                  .gate = a->gate,
-                                                  .up = a->x,
-                                                  .t = a->t,
-                                                  .n = a->w[0].cols});
+        apply_gate(dev, a->gate, p.raw, a->w[0].cols, 0, a->t_gemm);
     for (int i = 0; i < a->n; i++) {
         p.y = a->y[i];
         p.w = &a->w[i];
         const bool rounded = i > 0 && a->w[i].type == a->w[i - 1].type;
-        if (!rounded && !round_x(dev, a, &p))
+        if (!rounded && !round_x(dev, &p))
             return;
         multiply(dev, &p);
     }
+    if (a->glu)
+        apply_gate(dev, a->y[0], a->y[1], a->w[1].rows, a->t_gemm, a->t);
 }
 
 // The definition: one sum a value, in the order of k.

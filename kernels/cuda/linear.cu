@@ -1,7 +1,7 @@
 // linear.cu - y = x W^T: the rounding of x and the choice of who multiplies.
 //
 //   matrix path     cuBLASLt (linear_lt.cu)
-//   few-rows path   linear_few.cu, linear_wide.cu: one order of sums for any number of rows
+//   few-rows path   linear_few.cu, linear_wide.cu: one order of sums for any number of rows, on any device
 //   what those do not take, by the shape or place of W alone: linear_plain.cu
 #include "linear_rows.cuh"
 #include "quantize.cuh"
@@ -24,17 +24,17 @@ static __global__ void convert(to_t *y, const from_t *x, size_t n)
         y[i] = from_float<to_t>(to_float(x[i]));
 }
 
-// x = SiLU(gate) * x of rows t0 .. t - 1, in place.
-static void apply_gate(struct dev *dev, const struct linear_args *a, int t0, int t)
+// up = SiLU(gate) * up of rows first .. end - 1.
+static void apply_gate(struct dev *dev, const void *gate, const void *up, int cols, int first,
+                       int end)
 {
-    const size_t at = (size_t)t0 * (size_t)a->w[0].cols * dtype_bytes(cuda_of(dev)->act);
-    const struct silu_mul_args args = {.y = (char *)a->x + at,
-                                       .gate = (const char *)a->gate + at,
-                                       .up = (const char *)a->x + at,
-                                       .t = t - t0,
-                                       .n = a->w[0].cols};
-    if (t > t0)
-        cuda_silu_mul(dev, &args);
+    const size_t at = (size_t)first * (size_t)cols * dtype_bytes(cuda_of(dev)->act);
+    const struct silu_mul_args args = {.y = (char *)up + at,
+                                       .gate = (const char *)gate + at,
+                                       .up = (const char *)up + at,
+                                       .t = end - first,
+                                       .n = cols};
+    cuda_silu_mul(dev, &args);
 }
 
 static bool has_type(const struct linear_args *a, enum dtype type)
@@ -65,7 +65,7 @@ static void round_int8(struct dev *dev, const struct linear_args *a, int8_t *q, 
     if (gates_while_rounding(dev, a)) {
         args.rows = a->t_gemm;
         if (!quantize_gated_rows(dev, &args, a->gate)) {
-            apply_gate(dev, a, 0, a->t_gemm);
+            apply_gate(dev, a->gate, a->x, a->w[0].cols, 0, a->t_gemm);
             quantize_rows(dev, &args);
         }
         args.q += (size_t)a->t_gemm * cols;
@@ -154,7 +154,7 @@ static void set_order(struct rows_args *a)
     }
 }
 
-// Rows t0 .. of the streaming matrices, those of one type or of both.
+// The call's streaming matrices, those of one type or of both.
 static struct rows_args rows_of(struct dev *dev, const struct linear_args *a, bool int8s,
                                 bool bf16s)
 {
@@ -181,11 +181,14 @@ static void move_rows(struct rows_args *r, int t0, int t)
         r->m[i].y = (char *)r->m[i].y + (size_t)t0 * (size_t)r->m[i].rows * (r->y_float ? 4 : 2);
 }
 
-static void few_rows(struct dev *dev, const struct linear_args *a, int t0, int each)
+// Rows t_gemm .. of the call, `each` at a time.
+static void few_rows(struct dev *dev, const struct linear_args *a, int each)
 {
-    const struct rows_args all = rows_of(dev, a, true, true);
+    struct rows_args all = rows_of(dev, a, true, true);
     const size_t row = (size_t)all.k * dtype_bytes(cuda_of(dev)->act);
-    for (int t = t0; t < a->t && all.n; t += each) {
+    all.pair = a->glu;
+    all.norm = {a->norm.w, a->norm.add, a->norm.sum, a->norm.eps};
+    for (int t = a->t_gemm; t < a->t && all.n; t += each) {
         struct rows_args r = all;
         r.x = (const char *)a->x + (size_t)t * row;
         move_rows(&r, t, a->t - t < each ? a->t - t : each);
@@ -209,30 +212,71 @@ static void wide_rows(struct dev *dev, const struct linear_args *a, const struct
     }
 }
 
-void cuda_linear(struct dev *dev, const struct linear_args *a)
+static bool all_stream(const struct linear_args *a)
 {
-    const int rest = a->t - a->t_gemm, each = few_rows_max(a);
-    const bool few = rest <= each;
-    bool plain = false;
     for (int i = 0; i < a->n; i++)
-        plain |= !streams(a, i);
-    struct rounded_x x = {};
-    if (a->gate && a->t > 0)
-        apply_gate(dev, a, gates_while_rounding(dev, a) ? a->t_gemm : 0, a->t);
-    if (a->t < 1 || ((a->t_gemm > 0 || !few || plain) && !round_x(dev, a, &x)))
-        return;
-    if (a->t_gemm > 0)
-        matrix_path(dev, a, &x);
-    if (rest < 1)
-        return;
-    for (int i = 0; i < a->n && plain; i++) {
-        struct product p = product_of(dev, a, &x, i, a->t_gemm);
+        if (!streams(a, i))
+            return false;
+    return true;
+}
+
+// Is the call's norm one that linear_few takes along?
+static bool norms_itself(struct dev *dev, const struct linear_args *a)
+{
+    struct rows_args r = rows_of(dev, a, true, true);
+    r.t = a->t;
+    r.norm.add = a->norm.add;
+    return a->t_gemm == 0 && a->t <= few_rows_max(dev, a) && all_stream(a) && few_norms(dev, &r) &&
+           pack_aligned(a->norm.add) && pack_aligned(a->norm.sum) && pack_aligned(a->norm.w);
+}
+
+// Rows t_gemm .. of the call.
+static void rows_path(struct dev *dev, const struct linear_args *a, const struct rounded_x *x)
+{
+    const int rest = a->t - a->t_gemm, each = few_rows_max(dev, a);
+    const bool whole = all_stream(a);
+    for (int i = 0; i < a->n && !whole; i++) {
+        struct product p = product_of(dev, a, x, i, a->t_gemm);
         p.t = rest;
         if (!streams(a, i))
             linear_plain(dev, &p);
     }
-    if (few)
-        few_rows(dev, a, a->t_gemm, each);
+    if (rest <= each)
+        few_rows(dev, a, each);
     else
-        wide_rows(dev, a, &x, a->t_gemm);
+        wide_rows(dev, a, x, a->t_gemm);
+}
+
+static void multiply(struct dev *dev, const struct linear_args *a)
+{
+    const bool few = a->t - a->t_gemm <= few_rows_max(dev, a);
+    struct rounded_x x = {};
+    if (a->gate && !gates_while_rounding(dev, a))
+        apply_gate(dev, a->gate, a->x, a->w[0].cols, 0, a->t_gemm);
+    if ((a->t_gemm > 0 || !few || !all_stream(a)) && !round_x(dev, a, &x))
+        return;
+    if (a->t_gemm > 0)
+        matrix_path(dev, a, &x);
+    if (a->t_gemm < a->t)
+        rows_path(dev, a, &x);
+}
+
+void cuda_linear(struct dev *dev, const struct linear_args *args)
+{
+    struct linear_args a = *args;
+    if (a.t < 1)
+        return;
+    if (a.norm.w && !norms_itself(dev, &a)) {
+        const struct rmsnorm_args norm = {a.norm.h, a.x, a.norm.add,  a.norm.sum,
+                                          a.norm.w, a.t, a.w[0].cols, a.norm.eps};
+        cuda_rmsnorm(dev, &norm);
+        a.x = a.norm.h;
+        a.norm = {};
+    }
+    // linear_few makes SwiGLU's product itself.
+    const bool glu = a.glu && !(all_stream(&a) && a.t - a.t_gemm <= few_rows_max(dev, &a));
+    a.glu = a.glu && !glu;
+    multiply(dev, &a);
+    if (glu && a.t_gemm < a.t)
+        apply_gate(dev, a.y[0], a.y[1], a.w[1].rows, a.t_gemm, a.t);
 }

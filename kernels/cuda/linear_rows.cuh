@@ -19,7 +19,7 @@
 #include "linear.cuh"
 
 // A row of x of so many values fits in linear_few's shared memory.
-constexpr int FEW_COLS_MAX = 32 << 10;
+constexpr int FEW_COLS_MAX = 18 << 10;
 constexpr int BLOCK = 64, TILE = 8; // BLOCK in bytes, TILE in rows of W
 constexpr int PAIR = 64;            // two blocks of a tile, in pieces of 16 bytes
 constexpr int RUNS_MIN = 8, RUN_BLOCKS = 16;
@@ -45,11 +45,21 @@ struct rows_args {
     int t, k;
     bool y_float;               // else bf16
     struct rows_order order[2]; // of bf16, of int8
+    bool
+        pair; // few: SiLU of matrix 0's y times matrix 1's, in the place of the latter; equal tiles
+    struct {
+        const float *w; // NULL: none
+        const void *add;
+        void *sum;
+        float eps;
+    } norm; // few: as in linear_args
 };
 
 // linear_few.cu: rows of x that fit in every block's shared memory; rounds them itself. At most
-// few_rows_max rows.
-int few_rows_max(const struct linear_args *a);
+// few_rows_max rows, which is 0 on a device that it does not run on.
+int few_rows_max(struct dev *dev, const struct linear_args *a);
+// Would it norm the rows of that call, too?
+bool few_norms(struct dev *dev, const struct rows_args *a);
 void linear_few(struct dev *dev, const struct rows_args *a);
 
 // linear_wide.cu: up to WIDE_ROWS rows of rounded x, matrices of one type.

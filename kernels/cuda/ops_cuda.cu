@@ -116,6 +116,7 @@ static void open_parts(struct dev *dev)
     snprintf(cuda->name, sizeof cuda->name, "%s", prop.name);
     cuda->n_sm = prop.multiProcessorCount;
     cuda->arch = 10 * prop.major + prop.minor;
+    cuda->sm_shared = (int)prop.sharedMemPerMultiprocessor;
     cuda->memory = prop.totalGlobalMem;
     cuda->l2_bytes = (size_t)prop.l2CacheSize;
     if (cuda_ok(dev, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "stream") &&

@@ -50,16 +50,19 @@ static struct batch upload_step(struct model *m, const struct step *s)
     return b;
 }
 
-// x += add; h = norm(x)
-static void normalise(struct model *m, const float *w, const void *add, int t)
+// The norm ahead of a part of a layer, over x and what the part before left to be added to it.
+static struct linear_norm norm_of(const struct model *m, const float *w, const void *add)
 {
-    m->ops->rmsnorm(m->dev, &(struct rmsnorm_args){.y = m->scratch.h,
-                                                   .x = m->scratch.x,
-                                                   .add = add,
-                                                   .w = w,
-                                                   .t = t,
-                                                   .n = m->config.hidden_size,
-                                                   .eps = m->config.rms_norm_eps});
+    const struct scratch *s = &m->scratch;
+    return (struct linear_norm){
+        .w = w, .add = add, .sum = s->x_next, .h = s->h, .eps = m->config.rms_norm_eps};
+}
+
+static void take_sum(struct scratch *s)
+{
+    void *x = s->x;
+    s->x = s->x_next;
+    s->x_next = x;
 }
 
 static void pick_rows(struct model *m, void *y, const void *x, int n_rows)
@@ -74,17 +77,13 @@ static void pick_rows(struct model *m, void *y, const void *x, int n_rows)
 static void head(struct model *m, const struct step *s)
 {
     struct scratch *p = &m->scratch;
+    const struct linear_norm norm = {
+        .w = m->norm, .add = p->rows_y, .h = p->rows_x, .eps = m->config.rms_norm_eps};
     pick_rows(m, p->rows_x, p->x, s->n_rows);
     pick_rows(m, p->rows_y, p->y, s->n_rows);
-    m->ops->rmsnorm(m->dev, &(struct rmsnorm_args){.y = p->rows_x,
-                                                   .x = p->rows_x,
-                                                   .add = p->rows_y,
-                                                   .w = m->norm,
-                                                   .t = s->n_rows,
-                                                   .n = m->config.hidden_size,
-                                                   .eps = m->config.rms_norm_eps});
     m->ops->linear(m->dev, &(struct linear_args){.y = {p->logits},
                                                  .x = p->rows_x,
+                                                 .norm = norm,
                                                  .w = {m->lm_head},
                                                  .n = 1,
                                                  .t = s->n_rows,
@@ -100,13 +99,15 @@ static void layers(struct model *m, const struct batch *b)
     const void *add = NULL; // what the part before left to be added to x
     for (int i = 0; i < m->config.num_hidden_layers; i++, add = p->y) {
         const struct layer *layer = &m->layers[i];
-        normalise(m, layer->input_layernorm, add, b->t);
+        struct linear_norm norm = norm_of(m, layer->input_layernorm, add);
         if (layer->full_attention)
-            layer_attention(m, layer, b);
+            layer_attention(m, layer, b, &norm);
         else
-            layer_delta(m, layer, b);
-        normalise(m, layer->post_attention_layernorm, p->y, b->t);
-        layer_mlp(m, layer, b);
+            layer_delta(m, layer, b, &norm);
+        take_sum(p);
+        norm = norm_of(m, layer->post_attention_layernorm, p->y);
+        layer_mlp(m, layer, b, &norm);
+        take_sum(p); // twice a layer: a recorded step finds x where it was
     }
 }
 

@@ -4,14 +4,16 @@
 // Source: Qwen3_5Attention. K and V live in pages that the engine hands out.
 #include "qwen35_model.h"
 
-void layer_attention(struct model *m, const struct layer *layer, const struct batch *b)
+void layer_attention(struct model *m, const struct layer *layer, const struct batch *b,
+                     const struct linear_norm *norm)
 {
     const struct config *c = &m->config;
     const struct attention_weights *w = &layer->attention;
     struct scratch *s = &m->scratch;
     m->ops->linear(m->dev,
                    &(struct linear_args){.y = {s->attention.qg, s->attention.k, s->attention.v},
-                                         .x = s->h,
+                                         .x = s->x,
+                                         .norm = *norm,
                                          .w = {w->q_proj, w->k_proj, w->v_proj},
                                          .n = 3,
                                          .t = b->t,

@@ -85,13 +85,15 @@ static void decode(struct model *m, const struct layer *layer, const struct batc
                                                              .eps = c->rms_norm_eps});
 }
 
-void layer_delta(struct model *m, const struct layer *layer, const struct batch *b)
+void layer_delta(struct model *m, const struct layer *layer, const struct batch *b,
+                 const struct linear_norm *norm)
 {
     const struct delta_weights *w = &layer->delta;
     struct scratch *s = &m->scratch;
     m->ops->linear(m->dev, &(struct linear_args){
                                .y = {s->delta.qkv, s->delta.z, s->delta.b, s->delta.a},
-                               .x = s->h,
+                               .x = s->x,
+                               .norm = *norm,
                                .w = {w->in_proj_qkv, w->in_proj_z, w->in_proj_b, w->in_proj_a},
                                .n = 4,
                                .t = b->t,

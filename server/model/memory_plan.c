@@ -156,6 +156,7 @@ static void place_scratch(struct model *m)
     size_t spans = (size_t)m->options.sequences_max, pages = (size_t)model_pages_max(m);
     size_t bytes = m->act_bytes;
     s->x = act(&m->step, t, c->hidden_size, bytes);
+    s->x_next = act(&m->step, t, c->hidden_size, bytes);
     s->h = act(&m->step, t, c->hidden_size, bytes);
     s->y = act(&m->step, t, c->hidden_size, bytes);
     place_layer_scratch(&m->step, s, c, t, bytes);

@@ -54,7 +54,8 @@ struct layer {
 struct scratch {
     int *ids, *rows, *pages; // [T], [n_rows], [n_spans, pages_max]
     struct span *spans;      // [n_spans]
-    void *x, *h, *y;         // [T, H]: residual stream, its norm, what a part of a layer adds to it
+    void *x, *x_next;        // [T, H]: residual stream, before and after what is added
+    void *h, *y;             // [T, H]: its norm, what a part of a layer adds to it
     struct {
         void *qg, *k, *v, *q, *o; // [T, 2 Q], [T, kv_heads * head_dim] twice, [T, Q] twice
     } attention;
@@ -124,10 +125,14 @@ int memory_plan(struct model *m, size_t physical_bytes, struct err *e) MUST_USE;
 void memory_place(struct model *m);         // while the slabs' base is NULL it only measures
 int model_pages_max(const struct model *m); // pages of one sequence of context_max tokens
 
-// The parts of a layer: read scratch.h, write scratch.y; b is the step's batch in device memory.
-void layer_attention(struct model *m, const struct layer *layer, const struct batch *b);
-void layer_delta(struct model *m, const struct layer *layer, const struct batch *b);
-void layer_mlp(struct model *m, const struct layer *layer, const struct batch *b);
+// The parts of a layer: read scratch.x by way of the norm, write scratch.y; b is the step's batch in device
+// memory.
+void layer_attention(struct model *m, const struct layer *layer, const struct batch *b,
+                     const struct linear_norm *norm);
+void layer_delta(struct model *m, const struct layer *layer, const struct batch *b,
+                 const struct linear_norm *norm);
+void layer_mlp(struct model *m, const struct layer *layer, const struct batch *b,
+               const struct linear_norm *norm);
 
 // y = x W^T for every token of a step: prompt tokens by the matrix path, generated ones by the other.
 static inline void project(struct model *m, void *y, const void *x, const struct weight *w,

@@ -45,6 +45,8 @@ static const struct shape SHAPES[] = {
     {DTYPE_BF16, 70, 0, 328, 520, 11, false, true},
     {DTYPE_BF16, 300, 256, 64, 512, 37, false, true},
     {DTYPE_BF16, 40, 0, 16, 17408, 8, false, true},
+    {DTYPE_BF16, 3, 0, 25000, 256, 1, false, true}, // many tiles a block
+    {DTYPE_INT8, 1, 0, 25000, 512, 1, false, true},
     {DTYPE_INT8, 2, 0, 50, 1008, 1, false, true},
     {DTYPE_INT8, 64, 0, 328, 1040, 5, false, true},
     {DTYPE_INT8, 70, 35, 40, 4096, 9, true, true},
@@ -74,7 +76,7 @@ static const struct shape SHAPES[] = {
     {DTYPE_INT8, 8, 0, 65536, 1024, 1, false, true},
     {DTYPE_INT8, 512, 512, 4096, 1024, 1, false, true},
 };
-enum { N = 37, ALL = sizeof SHAPES / sizeof *SHAPES };
+enum { N = 39, ALL = sizeof SHAPES / sizeof *SHAPES };
 
 // Where W begins in its buffer.
 static size_t shift(const struct shape *s)
@@ -211,7 +213,7 @@ static bool part(struct check_case *c, int i)
     return row < s->t;
 }
 
-// A gate gives the bits of silu_mul and then the product without one, on both paths.
+// A gate gives the bits of silu_mul of the matrix path's rows and then the product without one.
 static void check_gate(const struct ops *ops, struct dev *dev, enum dtype type)
 {
     struct check_case c = {.ops = ops, .dev = dev, .random = 98};
@@ -239,8 +241,9 @@ static void check_gate(const struct ops *ops, struct dev *dev, enum dtype type)
                             .t_gemm = T_GEMM,
                             .gate = gate->dev};
     ops->linear(dev, &a);
-    ops->silu_mul(dev, &(struct silu_mul_args){
-                           .y = x[1]->dev, .gate = gate->dev, .up = x[1]->dev, .t = T, .n = COLS});
+    ops->silu_mul(dev,
+                  &(struct silu_mul_args){
+                      .y = x[1]->dev, .gate = gate->dev, .up = x[1]->dev, .t = T_GEMM, .n = COLS});
     a.y[0] = y[1]->dev;
     a.x = x[1]->dev;
     a.gate = NULL;
@@ -253,6 +256,93 @@ static void check_gate(const struct ops *ops, struct dev *dev, enum dtype type)
         "linear: a gate differs from silu_mul before it (%s)", dtype_name(type));
     free(got[0]);
     free(got[1]);
+    check_case_free(&c);
+}
+
+// A norm before and SwiGLU's product behind give the bits of rmsnorm, the products and silu_mul: outs of
+// calls that do it all, and of the operations apart.
+enum { FUSED_ROWS = 2416, FUSED_COLS = 1024, FUSED_OUTS = 4 }; // y of gate, up and a third, sum
+
+struct fused {
+    struct check_buf *x, *add, *norm, *h, *w[2], *scale, *out[2][FUSED_OUTS];
+};
+
+static struct fused fused_bufs(struct check_case *c, enum dtype type, int t)
+{
+    const struct check_limit none = {0};
+    const double size = type == DTYPE_INT8 ? 127 : 1;
+    const size_t n = (size_t)t * FUSED_COLS, n_out = (size_t)t * FUSED_ROWS;
+    struct fused f = {.x = rows_act(c, "x", n, 1),
+                      .add = rows_act(c, "add", n, 1),
+                      .norm = rows_normal(c, "norm", FUSED_COLS, 0.5),
+                      .h = check_work(c, "h", check_act(c), n),
+                      .scale = check_input(c, "scale", DTYPE_F32, FUSED_ROWS)};
+    for (int i = 0; i < 2; i++) {
+        f.w[i] = check_input(c, "w", type, FUSED_ROWS * FUSED_COLS);
+        check_fill_uniform(c, f.w[i], -size, size);
+        for (int k = 0; k < FUSED_OUTS; k++)
+            f.out[i][k] = check_output(c, "y", check_act(c), k < 3 ? n_out : n, none);
+    }
+    check_fill_uniform(c, f.scale, 0.001, 0.002);
+    check_upload(c);
+    return f;
+}
+
+// The calls that do it all, gate and up first, then with the third matrix and without the product.
+static void do_together(const struct check_case *c, const struct fused *f, struct linear_args a)
+{
+    struct check_buf *const *y = f->out[0];
+    a.norm = (struct linear_norm){f->norm->dev, f->add->dev, y[3]->dev, f->h->dev, 1e-6f};
+    a.n = 2;
+    a.glu = true;
+    a.y[0] = y[0]->dev;
+    a.y[1] = y[1]->dev;
+    c->ops->linear(c->dev, &a);
+    a.n = 3;
+    a.glu = false;
+    a.norm.sum = NULL;
+    a.y[1] = f->out[1][0]->dev; // which do_apart writes again
+    a.y[2] = y[2]->dev;
+    c->ops->linear(c->dev, &a);
+}
+
+static void do_apart(const struct check_case *c, const struct fused *f, struct linear_args a)
+{
+    struct check_buf *const *y = f->out[1];
+    const size_t at = (size_t)a.t_gemm * FUSED_ROWS;
+    c->ops->rmsnorm(c->dev, &(struct rmsnorm_args){f->h->dev, f->x->dev, f->add->dev, y[3]->dev,
+                                                   f->norm->dev, a.t, FUSED_COLS, 1e-6f});
+    a.x = f->h->dev;
+    a.n = 3;
+    for (int k = 0; k < a.n; k++)
+        a.y[k] = y[k]->dev;
+    c->ops->linear(c->dev, &a);
+    c->ops->silu_mul(c->dev, &(struct silu_mul_args){.y = check_act_at(c, y[1]->dev, at),
+                                                     .gate = check_act_at(c, y[0]->dev, at),
+                                                     .up = check_act_at(c, y[1]->dev, at),
+                                                     .t = a.t - a.t_gemm,
+                                                     .n = FUSED_ROWS});
+}
+
+static void check_fused(const struct ops *ops, struct dev *dev, enum dtype type, int t, int t_gemm)
+{
+    struct check_case c = {.ops = ops, .dev = dev, .random = 96};
+    const struct fused f = fused_bufs(&c, type, t);
+    const struct weight gate = {f.w[0]->dev, f.scale->dev, type, FUSED_ROWS, FUSED_COLS},
+                        up = {f.w[1]->dev, f.scale->dev, type, FUSED_ROWS, FUSED_COLS},
+                        third = {f.w[0]->dev, f.scale->dev, type, FUSED_ROWS - 16, FUSED_COLS};
+    const struct linear_args a = {.x = f.x->dev, .w = {gate, up, third}, .t = t, .t_gemm = t_gemm};
+    do_together(&c, &f, a);
+    do_apart(&c, &f, a);
+    for (int k = 0; k < FUSED_OUTS; k++) {
+        char *got[2] = {check_download(&c, f.out[0][k]), check_download(&c, f.out[1][k])};
+        check_true(!memcmp(got[0] + CHECK_GUARD, got[1] + CHECK_GUARD,
+                           f.out[0][k]->n * dtype_bytes(check_act(&c))),
+                   "linear: norm and glu differ from doing them apart (%s, t=%d, matrix %d, y %d)",
+                   dtype_name(type), t, t_gemm, k);
+        free(got[0]);
+        free(got[1]);
+    }
     check_case_free(&c);
 }
 
@@ -335,6 +425,11 @@ static void extra(const struct ops *ops, struct dev *dev)
     check_many_rows(ops, dev);
     check_gate(ops, dev, DTYPE_INT8);
     check_gate(ops, dev, DTYPE_BF16);
+    static const enum dtype TYPES[] = {DTYPE_F32, DTYPE_BF16, DTYPE_INT8};
+    static const int ROWS_OF[][2] = {{1, 0}, {2, 0}, {4, 1}, {70, 33}, {33, 33}}; // t, t_gemm
+    for (size_t i = 0; i < sizeof ROWS_OF / sizeof *ROWS_OF; i++)
+        for (int k = 0; k < 3; k++)
+            check_fused(ops, dev, TYPES[k], ROWS_OF[i][0], ROWS_OF[i][1]);
 }
 
 static void figures(const struct ops *ops, struct dev *dev)

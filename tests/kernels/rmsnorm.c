@@ -54,8 +54,8 @@ static void make(struct check_case *c, int i)
     }
     snprintf(c->name, sizeof c->name, "t=%d n=%d%s%s", t, n, add ? " add" : "",
              in_place ? " in place" : "");
-    c->args.rmsnorm =
-        (struct rmsnorm_args){y->dev, x->dev, add ? add->dev : NULL, w->dev, t, n, 1e-6f};
+    c->args.rmsnorm = (struct rmsnorm_args){
+        y->dev, x->dev, add ? add->dev : NULL, add && y != x ? x->dev : NULL, w->dev, t, n, 1e-6f};
     c->bytes = timed ? 4.0 * (double)(dtype_bytes(check_act(c)) * all) : 0;
 }
 
@@ -67,6 +67,7 @@ static bool part(struct check_case *c, int i)
     a->x = check_act_at(c, a->x, at);
     a->y = check_act_at(c, a->y, at);
     a->add = a->add ? check_act_at(c, a->add, at) : NULL;
+    a->sum = a->sum ? check_act_at(c, a->sum, at) : NULL;
     a->t = 1;
     return more;
 }
