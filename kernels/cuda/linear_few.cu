@@ -16,8 +16,8 @@
 // Measured on NVIDIA H200s, 2026-11-24. By itself, one row, as linear_table.c does (`ops_check perf linear
 // --device cuda --act bf16`), microseconds where a copy moves 4.2 TB/s, before norm and pair came in: 9B gate
 // and up 51.8, int8 28.2; down 27.8, 16.5; in_proj 26.2, 16.2; out_proj 10.3, 8.3; lm_head 506.
-// A 9B step in one process after the other, two rounds on one card, before and after (`model_check perf`,
-// batch 1, depth 2,048 and 8,192): int8 3.36, 3.35 ms and 3.20, 3.23; bf16 4.88, 4.85 and 4.87, 4.84.
+// A 9B step in one process after the other on one card, before and after (`model_check perf`, batch 1, depth
+// 2,048 and 8,192): int8 3.36, 3.35 ms and 3.20, 3.22; bf16 4.87, 4.84 and 4.87, 4.83.
 // Without the norm in it int8 3.41, without the pair 3.35, bf16 4.92 and 4.89, where all had 3.31 and 4.87.
 //
 // Where the rings begin in shared memory matters: see SHIFT_BF16.
@@ -50,10 +50,11 @@ constexpr int FULL = 1, EMPTY = FULL + BUFFERS; // named barriers
 static_assert(HELD * PACK * THREADS >= FEW_COLS_MAX, "a row fits in the block's registers");
 static_assert((NORM_HELD * THREADS + 31) / 32 <= 32, "a place a warp's share of the squares");
 
-// Where things are in shared memory. One row of x is brought by the copy engine, as it is, to where the
-// rounded one will be: what threads ask for themselves queues behind the stream's copies.
+// Where things are in shared memory: rows of x as bf16 from the start, then those as int8, the tiles' sums, the
+// rings. One row of x is brought by the copy engine, as it is, to the start, and what is to be added to it
+// behind it: the rounded rows and the sums take that place when it has been read.
 struct few_layout {
-    int x_bf16, x_int8, stride_bf16, stride_int8, sums, sums_each, rings, depth, bytes;
+    int x_int8, stride_bf16, stride_int8, sums, sums_each, rings, depth, bytes;
     int raw; // bytes of a row as it is; 0: it is read from device memory
     bool bf16s, int8s;
 };
@@ -77,7 +78,7 @@ static few_layout layout_with(struct dev *dev, const struct rows_args *a, int de
         l.raw = a->k * (int)dtype_bytes(cuda_of(dev)->act);
     const int rounded = l.x_int8 + (l.int8s ? t * l.stride_int8 : 0);
     const int raw = l.raw * (a->norm.add ? 2 : 1);
-    l.sums = rounded; // of the row as it is nothing is left by then
+    l.sums = rounded;
     l.sums_each = a->order[!l.bf16s].runs * t * TILE * (int)sizeof(float);
     const int end = l.sums + BUFFERS * l.sums_each;
     l.rings = whole_lines(end > raw ? end : raw) + (l.int8s ? 0 : SHIFT_BF16);
@@ -360,7 +361,7 @@ static __device__ void stream_all(struct few_stream<DEEP> &s, char *shared,
             if (int8)
                 stream_run(s, shared + l.x_int8, l.stride_int8, a, block, end, (int *)to + at);
             else
-                stream_run(s, shared + l.x_bf16, l.stride_bf16, a, block, end, (float *)to + at);
+                stream_run(s, shared, l.stride_bf16, a, block, end, (float *)to + at);
         }
         bar_arrive(FULL + n % BUFFERS, THREADS);
     }
@@ -391,7 +392,7 @@ static __device__ __forceinline__ void put_row(char *shared, float *x_scale, int
     if (l.raw)
         __syncthreads(); // the row has been read: the rounded one goes there
     if (l.bf16s)
-        put_bf16(shared + l.x_bf16 + t * l.stride_bf16, held, a.k);
+        put_bf16(shared + t * l.stride_bf16, held, a.k);
     if (l.int8s)
         put_int8(shared + l.x_int8 + t * l.stride_int8, &x_scale[t], parts[t], held, a.k);
 }
@@ -403,9 +404,9 @@ static __device__ void stage_all(char *shared, float *x_scale, uint64_t *full,
                                  const few_layout &l)
 {
     __shared__ float squares[32];
-    const act_t *copied = (const act_t *)(shared + l.x_bf16);
+    const act_t *copied = (const act_t *)shared;
     if (l.raw)
-        copy_row(shared + l.x_bf16, full, a, l);
+        copy_row(shared, full, a, l);
     if (a.norm.w) {
         raw_pack<act_t> held[NORM_HELD];
         norm_share(held, w, copied, a.norm.add ? copied + a.k : NULL, squares, a);

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
-#   tests/gpu/run.sh [step...]   ops golden bf16 sanitize http perf ops_perf inverse rule loss reports same
+#   tests/gpu/run.sh [step...]   ops golden bf16 memcheck racecheck http perf ops_perf inverse rule loss reports same
 # Seconds on an H200 (2026-11-24): ops 23, golden 10, perf 65, http 72 with its perf, reports 80, inverse 36; rule
-# more than 290, most of it Triton's; cut off before their end: sanitize at 170 in racecheck, same at 110, bf16 at 80.
+# more than 290, most of it Triton's; memcheck about 50; cut off before their end: racecheck at 120, same at 110, bf16 at 80.
 # On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
 # transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.
@@ -11,7 +11,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 bin=${BIN:-build/cuda}
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(ops golden perf reports rule inverse http same bf16 sanitize loss ops_perf)
+[ ${#steps[@]} -gt 0 ] || steps=(ops golden perf reports rule inverse http same bf16 memcheck racecheck loss ops_perf)
 if [ ! -x "$bin/ops_check" ] || [ -n "${BUILD:-}" ]; then
     cmake --preset cuda && cmake --build --preset cuda || exit 1
 fi
@@ -50,12 +50,10 @@ for step in "${steps[@]}"; do
     # What transformers itself loses in bf16 on the same tokens, beside what we lose (golden prints it).
     bf16) run python3 tests/gpu/hf_bf16.py ;;
     # The library's kernels are left out: they are not ours to check and take ten times the time.
-    sanitize)
-        for tool in memcheck racecheck; do
-            run compute-sanitizer --tool $tool --error-exitcode 9 \
-                --kernel-name-exclude kernel_substring=nvjet,kernel_substring=cutlass \
-                "$bin/model_check" check --device cuda --quick yes
-        done
+    memcheck | racecheck)
+        run compute-sanitizer --tool "$step" --error-exitcode 9 \
+            --kernel-name-exclude kernel_substring=nvjet,kernel_substring=cutlass \
+            "$bin/model_check" check --device cuda --quick yes
         ;;
     http)
         for model in dummy:0.8B dummy:9B; do
