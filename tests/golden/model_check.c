@@ -3,9 +3,9 @@
 //   model_check perf            tokens a second and where the time goes
 //   model_check decode          one sequence decoded beside reading memory alone
 //   model_check inverse         what each way of inverting I + A does to the answers
-// Options: --device cpu|cuda; of check --quick yes, a subset for sanitizers; of the last three --model DIR
-// (models/bundled) or dummy:SIZE, --dtype f32|bf16|int8 (bf16), --threads N; of perf and decode
-// --state-dtype f32|bf16 (f32); of inverse --recall N prompts of each length (4).
+// Options: --device cpu|cuda; --quick yes, of check a subset for sanitizers, of perf decode alone; of the last
+// three --model DIR (models/bundled) or dummy:SIZE, --dtype f32|bf16|int8 (bf16), --threads N; of perf and
+// decode --state-dtype f32|bf16 (f32); of inverse --recall N prompts of each length (4).
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +32,7 @@ static int usage(void)
 {
     printf("usage: model_check check|perf|decode|inverse [--device cpu|cuda] [--model DIR]\n"
            "                   [--dtype f32|bf16|int8] [--state-dtype f32|bf16] [--threads N]\n"
-           "                   [--recall N]\n");
+           "                   [--recall N] [--quick yes]\n");
     return 2;
 }
 

@@ -2,7 +2,8 @@
 // larger of (operations / multiply-add rate) and (bytes / memory bandwidth), both measured in the same
 // run. Every figure is wall time of the fastest of several runs from token ids to the sampled id on the
 // host, with what surrounds model_forward. Where the time goes is measured in runs of its own, since
-// waiting for each operation is dear on a device.
+// waiting for each operation is dear on a device. --quick yes: decode alone, at the two shortest depths, to
+// compare one build with another in turns on one machine, whose cards differ more than most changes do.
 #include <stdio.h>
 #include <string.h>
 
@@ -14,8 +15,16 @@
 #include "modes.h"
 #include "ops_timed.h"
 #include "rig.h"
+#include "tally.h"
 
-enum { CONTEXT_MAX = 131072, LENGTHS = 4, DECODE_STEPS = 32, BATCHES = 3, STEP_TOKENS = 8192 };
+enum {
+    CONTEXT_MAX = 131072,
+    LENGTHS = 4,
+    LENGTHS_QUICK = 2,
+    DECODE_STEPS = 32,
+    BATCHES = 3,
+    STEP_TOKENS = 8192
+};
 static const struct plan {
     int contexts[LENGTHS], batches[BATCHES];
     int batch_tokens;
@@ -248,13 +257,15 @@ static int open_bench(struct bench *b, const struct mode_options *o)
 static void measure_all(struct bench *b)
 {
     const struct plan *p = b->plan;
+    const int lengths = tally_quick ? LENGTHS_QUICK : LENGTHS;
     rig_deal(&b->rig, 1);
-    for (int i = 0; i < LENGTHS; i++)
+    for (int i = 0; i < lengths; i++)
         if (p->contexts[i] <= b->rig.pages_max * PAGE_TOKENS)
             b->lengths[b->n_lengths++] = p->contexts[i];
     print_memory(b);
-    printf("prefill by prompt length, steps of %d tokens\n", b->rig.batch_tokens);
-    for (int i = 0; i < b->n_lengths; i++) {
+    if (!tally_quick)
+        printf("prefill by prompt length, steps of %d tokens\n", b->rig.batch_tokens);
+    for (int i = 0; i < b->n_lengths && !tally_quick; i++) {
         prefill(b, b->lengths[i]);
         split_prompt(b, b->lengths[i], b->prefill_ns[i]);
     }
@@ -262,7 +273,8 @@ static void measure_all(struct bench *b)
     for (int k = 0; k < BATCHES && p->batches[k]; k++) {
         rig_deal(&b->rig, p->batches[k]);
         for (int i = 0; i < b->n_lengths; i++)
-            decode(b, b->lengths[i], p->batches[k], k == 0 ? b->decode_ns[i] : NULL);
+            decode(b, b->lengths[i], p->batches[k],
+                   k == 0 && !tally_quick ? b->decode_ns[i] : NULL);
     }
 }
 
@@ -276,9 +288,11 @@ int mode_perf(const struct mode_options *o)
     }
     print_head(b, o);
     measure_all(b);
-    print_split(b, "prefill, us a token and share by operation", b->prefill_ns);
-    print_split(b, "decode at batch 1, us a token and share by operation", b->decode_ns);
-    print_growth(b);
+    if (!tally_quick) {
+        print_split(b, "prefill, us a token and share by operation", b->prefill_ns);
+        print_split(b, "decode at batch 1, us a token and share by operation", b->decode_ns);
+        print_growth(b);
+    }
     b->rig.ops->release(b->rig.dev, b->sampled);
     b->rig.ops->release(b->rig.dev, b->greedy);
     rig_close(&b->rig);
