@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "server.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,7 +94,8 @@ static bool await_log(struct server *s, const char *text)
 bool server_listen(struct server *s, const char *const options[])
 {
     *s = (struct server){.log_fd = memfd_create("log", MFD_CLOEXEC)};
-    CHECK(s->log_fd >= 0);
+    // Threads that write such a file at a time write over each other, unless they append.
+    CHECK(s->log_fd >= 0 && fcntl(s->log_fd, F_SETFL, O_APPEND) == 0);
     s->pid = fork();
     CHECK(s->pid >= 0);
     if (s->pid == 0)
