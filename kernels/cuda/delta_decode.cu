@@ -21,7 +21,7 @@
 // for 8, 87 for 64 (3.1 TB/s), 299 for 256 (3.6 TB/s). NVIDIA H200, 2026-11-24, launched after the kernel
 // before had ended; bf16 states take 0.09 ms off a 9B step at one sequence and 0.7 ms at 64. Of 4.4 us
 // after the projections are there q, k, v take 1.4, the rest of the state 0.4, the two passes 1.4, the state's
-// way back 1.3; in a played step it is 7 us, because the next product's rings fill at the same time.
+// way back 1.3; in a played step it was 7 us while the next product's rings filled from the start.
 #include "delta.cuh"
 #include "ptx.cuh"
 

@@ -234,12 +234,12 @@ static bool norms_itself(struct dev *dev, const struct linear_args *a)
 static void rows_path(struct dev *dev, const struct linear_args *a, const struct rounded_x *x)
 {
     const int rest = a->t - a->t_gemm, each = few_rows_max(dev, a);
-    const bool whole = all_stream(a);
-    for (int i = 0; i < a->n && !whole; i++) {
+    for (int i = 0; i < a->n; i++) {
+        if (streams(a, i))
+            continue;
         struct product p = product_of(dev, a, x, i, a->t_gemm);
         p.t = rest;
-        if (!streams(a, i))
-            linear_plain(dev, &p);
+        linear_plain(dev, &p);
     }
     if (rest <= each)
         few_rows(dev, a, each);

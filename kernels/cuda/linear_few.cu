@@ -43,7 +43,7 @@ constexpr int SM_SHARED = 228 << 10; // bytes of shared memory that a multiproce
 constexpr int HALF_SM = 115200;      // of which each of two blocks can order so many
 constexpr int LINE = 128;
 // Bytes from a whole line to where the rings begin, of bf16: lm_head takes 515 us, with 0 or 64 590, with 16 or
-// 48 620; steps with int8 are 3 % slower with 32 than with 0. Why is not known.
+// 48 620 to 640; steps with int8 are 3 % slower with 32 than with 0. Why is not known.
 constexpr int SHIFT_BF16 = 32;
 constexpr int FULL = 1, EMPTY = FULL + BUFFERS; // named barriers
 
@@ -95,12 +95,12 @@ static few_layout layout_of(struct dev *dev, const struct rows_args *a)
 
 // A thread's share of a row: packs threadIdx.x, threadIdx.x + THREADS, .. All are asked for before the
 // first is looked at.
-template <typename act_t>
-static __device__ __forceinline__ void fetch_share(raw_pack<act_t> (&held)[HELD], const act_t *x,
+template <typename type_t, int N>
+static __device__ __forceinline__ void fetch_share(raw_pack<type_t> (&held)[N], const type_t *x,
                                                    int k)
 {
 #pragma unroll
-    for (int n = 0; n < HELD; n++) {
+    for (int n = 0; n < N; n++) {
         const int i = PACK * (threadIdx.x + n * THREADS);
         held[n] = {};
         if (i < k)
@@ -435,13 +435,9 @@ static __global__ void __launch_bounds__(THREADS, PER_SM)
     }
     griddepcontrol_launch_dependents();
     if (a.norm.w)
-#pragma unroll
-        for (int n = 0; n < NORM_HELD; n++)
-            if (PACK * (threadIdx.x + n * THREADS) < a.k)
-                w[n] = pack_fetch(a.norm.w + PACK * (threadIdx.x + n * THREADS));
+        fetch_share(w, a.norm.w, a.k);
     __syncthreads(); // `full` is there
-    struct few_stream<DEEP> s = {
-    };
+    few_stream<DEEP> s = {};
     s.ring = (uint4 *)(shared + l.rings) + threadIdx.x / 32 * DEEP * STAGE * PAIR;
     s.tile = streaming ? blockIdx.x : a.tiles;
     s.policy = createpolicy_evict_first();

@@ -45,8 +45,8 @@ struct rows_args {
     int t, k;
     bool y_float;               // else bf16
     struct rows_order order[2]; // of bf16, of int8
-    bool
-        pair; // few: SiLU of matrix 0's y times matrix 1's, in the place of the latter; equal tiles
+    // few: SiLU of matrix 0's y times matrix 1's goes to the latter's place; they have equal tiles.
+    bool pair;
     struct {
         const float *w; // NULL: none
         const void *add;

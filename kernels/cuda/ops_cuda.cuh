@@ -36,8 +36,8 @@ enum cuda_slot {
 struct cuda_graphs; // graphs.cu
 
 struct cuda {
-    int index, n_sm, arch,
-        sm_shared; // arch: 90 for 9.0; bytes of shared memory of a multiprocessor
+    int index, n_sm, arch; // arch: 90 for 9.0
+    int sm_shared;         // bytes of shared memory of a multiprocessor
     size_t memory, l2_bytes;
     enum dtype act;
     cudaStream_t stream;
