@@ -76,15 +76,16 @@ int api_check_name(const struct api_server *s, const char *name, struct err *e)
                      s->model_id);
 }
 
-json_t *api_parse_body(const struct request *q, struct err *e)
+json_t *api_parse_body(const struct request *q, struct arena *memory, struct err *e)
 {
-    json_t *body = json_parse(q->body, q->n_body, JSON_DEPTH_MAX, e);
+    json_t *body = json_parse_in(memory, q->body, q->n_body, JSON_DEPTH_MAX, e);
     if (!body || json_is_object(body))
         return body;
     char found[64];
     err_set(e, ERR_BAD_REQUEST, "the body is %s; send a JSON object",
             json_describe(body, found, sizeof found));
-    json_decref(body);
+    if (!memory)
+        json_decref(body);
     return NULL;
 }
 

@@ -204,11 +204,11 @@ static const struct answer_shape COMPLETION = {
 int completions_handle(void *server, struct request *q, struct reply *r, struct err *e)
 {
     struct api_server *s = server;
+    struct arena memory = {0};
     struct params p;
-    json_t *body = api_model_of(s, e) ? api_parse_body(q, e) : NULL;
-    if (!body)
-        return -1;
-    int failed = completions_parse(s, body, &p, e) || answer_start(s, q, &COMPLETION, &p, r, e);
-    json_decref(body);
+    json_t *body = api_model_of(s, e) ? api_parse_body(q, &memory, e) : NULL;
+    int failed =
+        !body || completions_parse(s, body, &p, e) || answer_start(s, q, &COMPLETION, &p, r, e);
+    arena_fini(&memory);
     return failed ? -1 : 0;
 }

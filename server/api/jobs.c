@@ -280,7 +280,7 @@ int jobs_create(void *server, struct request *q, struct reply *r, struct err *e)
     struct api_server *s = server;
     struct job_request jr;
     const struct job_node *node = jobs_node(s->jobs, e);
-    json_t *body = node ? api_parse_body(q, e) : NULL;
+    json_t *body = node ? api_parse_body(q, NULL, e) : NULL;
     if (!body)
         return -1;
     int failed = job_request_read(node, jobs_options(s->jobs)->timeout_max_s, body, &jr, e);

@@ -20,8 +20,10 @@ const struct api_model *api_model_of(struct api_server *s, struct err *e) MUST_U
 // Is name (NULL: any) what clients may call the served model? ERR_MODEL_NOT_FOUND otherwise.
 int api_check_name(const struct api_server *s, const char *name, struct err *e) MUST_USE;
 
-// The request's body as a JSON object; the caller's (json_decref).
-json_t *api_parse_body(const struct request *q, struct err *e) MUST_USE;
+// The request's body as a JSON object in memory, which is the caller's also when this fails: see
+// json_parse_in. Handlers end it before they return, since an answer may take minutes. Without memory the
+// object is the caller's to json_decref, and parts of it may be kept.
+json_t *api_parse_body(const struct request *q, struct arena *memory, struct err *e) MUST_USE;
 
 // 64 bits that differ for every call and every process.
 uint64_t api_random(struct api_server *s);

@@ -102,18 +102,17 @@ int tokenize_handle(void *server, struct request *q, struct reply *r, struct err
     struct tokenize_fields f;
     struct ids ids = {0};
     bool thinks;
+    struct arena memory = {0};
     const struct tokenizer *tk = tokenizer_of(s, e);
-    json_t *body = tk ? api_parse_body(q, e) : NULL;
-    if (!body)
-        return -1;
+    json_t *body = tk ? api_parse_body(q, &memory, e) : NULL;
     int failed =
-        json_read(TOKENIZE, sizeof TOKENIZE / sizeof *TOKENIZE, body, "", &f, e) ||
+        !body || json_read(TOKENIZE, sizeof TOKENIZE / sizeof *TOKENIZE, body, "", &f, e) ||
         api_check_name(s, f.model, e) ||
         (f.messages ? messages_read(s, body, &ids, &thinks, e) : encode_text(tk, &f, &ids, e));
     if (!failed)
         write_tokens(s, &f, &ids, &r->body);
     ids_fini(&ids);
-    json_decref(body);
+    arena_fini(&memory);
     return failed ? -1 : 0;
 }
 
@@ -150,10 +149,10 @@ int detokenize_handle(void *server, struct request *q, struct reply *r, struct e
     struct api_server *s = server;
     struct detokenize_fields f;
     struct buf text = {0};
-    json_t *body = tokenizer_of(s, e) ? api_parse_body(q, e) : NULL;
-    if (!body)
-        return -1;
-    int failed = json_read(DETOKENIZE, sizeof DETOKENIZE / sizeof *DETOKENIZE, body, "", &f, e) ||
+    struct arena memory = {0};
+    json_t *body = tokenizer_of(s, e) ? api_parse_body(q, &memory, e) : NULL;
+    int failed = !body ||
+                 json_read(DETOKENIZE, sizeof DETOKENIZE / sizeof *DETOKENIZE, body, "", &f, e) ||
                  api_check_name(s, f.model, e) || decode(&s->model, f.tokens, &text, e);
     if (!failed) {
         const char *data = text.data ? text.data : "";
@@ -164,7 +163,7 @@ int detokenize_handle(void *server, struct request *q, struct reply *r, struct e
         buf_str(&r->body, "}");
     }
     buf_fini(&text);
-    json_decref(body);
+    arena_fini(&memory);
     return failed ? -1 : 0;
 }
 

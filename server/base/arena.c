@@ -28,10 +28,9 @@ static struct arena_block *grow(struct arena *a, size_t bytes)
     return b;
 }
 
-void *arena_alloc(struct arena *a, size_t n, size_t size)
+void *arena_take(struct arena *a, size_t bytes)
 {
-    size_t bytes = 0;
-    CHECK(!__builtin_mul_overflow(n, size, &bytes) && bytes <= SIZE_MAX / 2);
+    CHECK(bytes <= SIZE_MAX / 2);
     bytes = (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
     struct arena_block *b = a->last;
     if (!b || b->size - b->used < bytes)
@@ -39,7 +38,14 @@ void *arena_alloc(struct arena *a, size_t n, size_t size)
     void *p = b->data + b->used;
     b->used += bytes;
     a->used_bytes += bytes;
-    return memset(p, 0, bytes);
+    return p;
+}
+
+void *arena_alloc(struct arena *a, size_t n, size_t size)
+{
+    size_t bytes = 0;
+    CHECK(!__builtin_mul_overflow(n, size, &bytes));
+    return memset(arena_take(a, bytes), 0, bytes);
 }
 
 char *arena_string(struct arena *a, const char *s, size_t n)

@@ -11,6 +11,7 @@ struct arena {
 };
 
 // An all-zero struct arena is a valid empty arena.
+void *arena_take(struct arena *a, size_t bytes);              // 16-aligned, not zeroed
 void *arena_alloc(struct arena *a, size_t n, size_t size);    // n * size bytes, zeroed, 16-aligned
 char *arena_string(struct arena *a, const char *s, size_t n); // n bytes of s and a NUL
 void arena_fini(struct arena *a);                             // frees everything; a is empty again

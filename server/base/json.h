@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arena.h"
 #include "buf.h"
 #include "err.h"
 
@@ -36,6 +37,12 @@ struct json_field {
 // all (ERR_TOO_LARGE), before it builds anything; then duplicate keys and bytes after the document,
 // with line and column. Caller owns the result (json_decref). NULL on failure with ERR_BAD_REQUEST.
 json_t *json_parse(const char *text, size_t n, int depth_max, struct err *e) MUST_USE;
+
+// The same document in a's memory, for who only reads it: it ends with a, never by json_decref, and
+// nothing is added to it or taken out. References taken and given back meanwhile do no harm. What a
+// failure leaves in a is of no use. NULL for a: as json_parse.
+json_t *json_parse_in(struct arena *a, const char *text, size_t n, int depth_max,
+                      struct err *e) MUST_USE;
 
 // Fill the struct at out from object, row by row. path is the JSON path of object ("" at the top,
 // "messages[2]" below it) and leads the field's name in errors (err.param). Keys that no row names

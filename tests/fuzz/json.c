@@ -1,5 +1,5 @@
 // json.c - any bytes as JSON: refused with a sentence, or every string in it survives json_quote, and a
-// schema table reads it or names the field at fault.
+// schema table reads it or names the field at fault. In an arena it is the same document or sentence.
 #include "json.h"
 
 #include <math.h>
@@ -55,6 +55,15 @@ static void check_strings(json_t *v)
     }
 }
 
+static void check_in_arena(const uint8_t *data, size_t n, const json_t *v, const struct err *e)
+{
+    struct arena a = {0};
+    struct err in = {0};
+    json_t *same = json_parse_in(&a, (const char *)data, n, 64, &in);
+    CHECK(v ? json_equal(v, same) : !same && in.code == e->code && !strcmp(in.text, e->text));
+    arena_fini(&a);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct err e = {0};
@@ -62,6 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct buf quoted = {0};
     json_t *v = json_parse((const char *)data, n, 64, &e);
     CHECK(v || (e.code != ERR_OK && *e.text));
+    check_in_arena(data, n, v, &e);
     if (v)
         check_strings(v);
     if (v && json_read(ALL, sizeof ALL / sizeof *ALL, v, "", &all, &e) == 0)

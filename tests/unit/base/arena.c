@@ -45,6 +45,19 @@ Test(arena, more_than_a_block)
     arena_fini(&a);
 }
 
+Test(arena, taken_pieces_are_aligned_and_apart)
+{
+    struct arena a = {0};
+    char *first = arena_take(&a, 3), *second = arena_take(&a, 17), *third = arena_take(&a, 0);
+    memset(first, 1, 3);
+    memset(second, 2, 17);
+    cr_assert(eq(ptr, second, first + 16));
+    cr_assert(eq(ptr, third, second + 32));
+    cr_assert(eq(int, first[2], 1));
+    cr_assert(eq(sz, a.used_bytes, 48));
+    arena_fini(&a);
+}
+
 Test(arena, strings_are_copied_and_ended)
 {
     struct arena a = {0};

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "json.h"
@@ -55,6 +56,12 @@ Test(json, broken_documents_say_where)
         cr_assert(eq(int, (int)e.code, ERR_BAD_REQUEST));
         cr_assert(ne(ptr, strstr(e.text, BROKEN[i].says), NULL), "'%s' of %s", e.text,
                   BROKEN[i].text);
+        struct arena a = {0};
+        struct err in = {0};
+        cr_assert(eq(ptr, json_parse_in(&a, BROKEN[i].text, strlen(BROKEN[i].text), 4, &in), NULL));
+        cr_assert(eq(int, (int)in.code, (int)e.code));
+        cr_assert(eq(str, in.text, e.text));
+        arena_fini(&a);
     }
 }
 
@@ -78,6 +85,70 @@ Test(json, number_of_containers_is_limited)
     cr_assert(eq(ptr, json_parse(b.data, b.n, 64, &e), NULL));
     cr_assert(eq(int, (int)e.code, ERR_TOO_LARGE));
     buf_fini(&b);
+}
+
+// --- in an arena ----------------------------------------------------------------------------
+
+// Lists, keys and a string that make jansson outgrow its buffers several times over.
+static void write_large(struct buf *b)
+{
+    buf_str(b, "{\"ids\":[");
+    for (int i = 0; i < 9000; i++)
+        buf_format(b, "%s%d", i ? "," : "", i * 7919 % 248320);
+    buf_str(b, "],\"keys\":{");
+    for (int i = 0; i < 500; i++)
+        buf_format(b, "%s\"key %d\":[%d.5,null,true,\"\\u00e9\"]", i ? "," : "", i, i);
+    buf_str(b, "},\"text\":\"");
+    for (int i = 0; i < 300000; i++)
+        buf_str(b, i % 40 ? "a" : "\\n");
+    buf_str(b, "\"}");
+}
+
+Test(json, a_document_in_an_arena_is_the_same)
+{
+    struct arena a = {0};
+    struct buf b = {0};
+    struct err e = {0};
+    write_large(&b);
+    json_t *in = json_parse_in(&a, b.data, b.n, 4, &e), *own = json_parse(b.data, b.n, 4, &e);
+    cr_assert(ne(ptr, in, NULL), "%s", e.text);
+    cr_assert(ne(ptr, own, NULL), "%s", e.text);
+    buf_fini(&b);
+    // What is made and ended beside it is not the arena's.
+    size_t used = a.used_bytes;
+    json_t *copy = json_deep_copy(in), *ids = json_incref(json_object_get(in, "ids"));
+    json_array_append(json_object_get(copy, "ids"), json_object_get(copy, "keys"));
+    json_decref(ids);
+    json_decref(copy);
+    cr_assert(eq(sz, a.used_bytes, used));
+    cr_assert(json_equal(in, own));
+    cr_assert(eq(sz, json_array_size(json_object_get(in, "ids")), 9000));
+    arena_fini(&a);
+    cr_assert(eq(i64, json_integer_value(json_array_get(json_object_get(own, "ids"), 2)), 15838));
+    json_decref(own);
+}
+
+static void *parse_often(void *text)
+{
+    struct err e;
+    for (int i = 0; i < 2000; i++)
+        json_decref(parse(text, &e));
+    return NULL;
+}
+
+Test(json, an_arena_is_one_threads_alone)
+{
+    static char text[] = "{\"a\":[1,2,3,{\"b\":\"c\"}]}";
+    pthread_t other;
+    cr_assert(zero(pthread_create(&other, NULL, parse_often, text)));
+    for (int i = 0; i < 2000; i++) {
+        struct arena a = {0};
+        struct err e = {0};
+        json_t *v = json_parse_in(&a, text, sizeof text - 1, 4, &e);
+        cr_assert(eq(sz, json_array_size(json_object_get(v, "a")), 4));
+        arena_fini(&a);
+    }
+    cr_assert(zero(pthread_join(other, NULL)));
 }
 
 // --- schema ---------------------------------------------------------------------------------
