@@ -45,6 +45,7 @@ static const struct {
     {"\"\\ud800\"", "not valid JSON"},
     {"\"\xff\"", "not valid JSON"},
     {"[[[[[]]]]]", "nested deeper than 4 arrays and objects at byte 4"},
+    {"[{\"a\":[{\"b\":[]}]}]", "nested deeper than 4 arrays and objects at byte 12"},
     {"]]]]", "not valid JSON"},
 };
 
@@ -71,6 +72,16 @@ Test(json, depth_is_counted_outside_strings_only)
     json_t *v = parse("[[[[\"[[[[\\\"[[[[\"]]]]", &e);
     cr_assert(ne(ptr, v, NULL), "%s", e.text);
     json_decref(v);
+}
+
+Test(json, as_many_brackets_as_may_be_nested)
+{
+    struct err e;
+    json_t *v = parse("[{\"a\":[{\"b\":1}]}]", &e);
+    cr_assert(ne(ptr, v, NULL), "%s", e.text);
+    json_decref(v);
+    cr_assert(eq(ptr, json_parse("", 0, 4, &e), NULL));
+    cr_assert(eq(ptr, json_parse(NULL, 0, 4, &e), NULL));
 }
 
 Test(json, number_of_containers_is_limited)
