@@ -3,7 +3,9 @@
 http_rates.py BINARY MODEL DTYPE [--perf LOG] [--device D] [--prompt N] [--answer N] [--port P]
 LOG is what `model_check perf` printed for the same model, dtype and card; with it, a rate more than 3 %
 below the engine's own fails. Decode is what streams deliver while all of them generate; prefill is the
-prompts' tokens over the whole time of as many requests for one token, from first byte to last reply."""
+prompts' tokens over the whole time of as many requests for one token, from first byte to last reply. Of one
+request the part is told that its engine did not take (timings.prompt_ms): reading, waking, replying, and
+this client's own."""
 import argparse
 import http.client
 import json
@@ -84,7 +86,7 @@ def decode_rate(o, n):
 
 
 def prefill_rate(o, n):
-    """Prompt tokens a second of n requests together."""
+    """Prompt tokens a second of n requests together, and the ms beyond the longest of them in the engine."""
     bodies = [body_of(i, LONG, 1, False) for i in range(n)]
     connections = [http.client.HTTPConnection("127.0.0.1", o.port) for _ in bodies]
     for connection in connections:
@@ -94,10 +96,11 @@ def prefill_rate(o, n):
         connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
     replies = [connection.getresponse().read() for connection in connections]
     seconds = time.monotonic() - begin
-    for reply in map(json.loads, replies):
+    replies = [json.loads(reply) for reply in replies]
+    for reply in replies:
         if "usage" not in reply:
             raise SystemExit(f"a request failed: {reply}")
-    return n * LONG / seconds
+    return n * LONG / seconds, 1e3 * seconds - max(r["timings"]["prompt_ms"] for r in replies)
 
 
 def engine_rates(o):
@@ -132,8 +135,10 @@ def main():
     try:
         prefill_rate(o, 1)
         for n in BATCHES:
-            rate = max(prefill_rate(o, n) for _ in range(RUNS if n == 1 else 1))
+            rate, outside = max(prefill_rate(o, n) for _ in range(RUNS if n == 1 else 1))
             good &= tell(f"prefill of {LONG}, {n} at a time", rate, own.get(("prefill", LONG)))
+            if n == 1:
+                print(f"    of one request {1e3 * LONG / rate:.2f} ms, outside the engine {outside:.2f} ms")
         for n in BATCHES:
             rate = max(decode_rate(o, n) for _ in range(RUNS))
             good &= tell(f"decode, {n} at a time, from {o.prompt} tokens on", rate,
