@@ -182,7 +182,7 @@ static __device__ __forceinline__ void put_int8(char *to, float *row_scale, floa
     float most = 0;
 #pragma unroll
     for (int n = 0; n < N; n++)
-        most = pack_largest(pack_open(held[n]), most);
+        most = raw_largest(held[n], most);
 #pragma unroll
     for (int lane = 16; lane; lane /= 2)
         most = fmaxf(most, __shfl_xor_sync(~0u, most, lane));
@@ -193,7 +193,7 @@ static __device__ __forceinline__ void put_int8(char *to, float *row_scale, floa
     for (int i = 0; i < THREADS / 32; i++)
         most = fmaxf(most, parts[i]);
     const float scale = quantize_scale(most);
-    const quantizer to_int8(scale);
+    const quantizer<act_t> to_int8(scale);
 #pragma unroll
     for (int n = 0; n < N; n++) {
         const int i = PACK * (threadIdx.x + n * THREADS);

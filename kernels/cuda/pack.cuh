@@ -53,6 +53,22 @@ __device__ __forceinline__ float pack_largest(const pack &x, float most)
     return most;
 }
 
+// The same of a pack as it lies; of bf16 by pairs, half the work.
+__device__ __forceinline__ float raw_largest(const raw_pack<float> &raw, float most)
+{
+    return pack_largest(pack_open(raw), most);
+}
+__device__ __forceinline__ float raw_largest(const raw_pack<bf16> &raw, float most)
+{
+    __nv_bfloat162 x[PACK / 2];
+    memcpy(x, &raw, sizeof x);
+    __nv_bfloat162 both = __habs2(x[0]);
+#pragma unroll
+    for (int i = 1; i < PACK / 2; i++)
+        both = __hmax2(both, __habs2(x[i]));
+    return fmaxf(most, fmaxf(__low2float(both), __high2float(both)));
+}
+
 __device__ __forceinline__ void pack_store(float *p, const pack &x)
 {
     ((float4 *)p)[0] = {x.v[0], x.v[1], x.v[2], x.v[3]};

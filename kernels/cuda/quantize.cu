@@ -21,7 +21,7 @@ static __global__ void __launch_bounds__(256, 8)
     for (int i = PACK * threadIdx.x; i < n; i += PACK * blockDim.x)
         most = pack_largest(pack_load(x + at + i), most);
     const float scale = quantize_scale(block_largest(most, shared));
-    const quantizer to_int8(scale);
+    const quantizer<type_t> to_int8(scale);
     for (int i = PACK * threadIdx.x; i < n; i += PACK * blockDim.x)
         *(uint2 *)(q + at + i) = to_int8.values(pack_load(x + at + i));
     if (threadIdx.x == 0)
@@ -40,7 +40,7 @@ static __global__ void __launch_bounds__(256)
     for (int i = threadIdx.x; i < n; i += blockDim.x)
         most = fmaxf(most, fabsf(to_float(x[at + i])));
     const float scale = quantize_scale(block_largest(most, shared));
-    const quantizer to_int8(scale);
+    const quantizer<type_t> to_int8(scale);
     for (int i = threadIdx.x; i < n; i += blockDim.x)
         q[at + i] = to_int8.value(to_float(x[at + i]));
     if (threadIdx.x == 0)
@@ -69,7 +69,7 @@ static __global__ void __launch_bounds__(256, 6)
         pack_store(product + i, g);
     }
     const float scale = quantize_scale(block_largest(most, shared));
-    const quantizer to_int8(scale);
+    const quantizer<bf16> to_int8(scale);
     for (int i = PACK * threadIdx.x; i < n; i += PACK * blockDim.x)
         *(uint2 *)(q + at + i) = to_int8.values(pack_load(product + i)); // this thread's own
     if (threadIdx.x == 0)
