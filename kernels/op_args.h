@@ -121,7 +121,8 @@ struct attn_prep_args {
 };
 
 // o = softmax(q k^T / sqrt(head_dim), causal) v * sigmoid(gate); softmax and sums in float32, keys in
-// the order of their positions in tiles of PAGE_TOKENS for every row, prefill or decode.
+// the order of their positions in tiles of PAGE_TOKENS for every row, prefill or decode. As with
+// delta_decode's slots, the host has waited since the pages before a decode span's own were written.
 struct attention_args {
     void *o;        // act [T, heads, head_dim]
     const void *q;  // act [T, heads, head_dim]
@@ -171,7 +172,9 @@ struct delta_rule_args {
 };
 
 // The whole mixer for the decode spans of a batch, what conv, delta_rule and gated_norm do one after
-// another, in one go: a generated token is bound by reading and writing the states once.
+// another, in one go: a generated token is bound by reading and writing the states once. The host has
+// waited (sync, download) since the spans' slots were written: a device may read them before what was enqueued
+// ahead in this step has ended.
 struct delta_decode_args {
     void *y;                      // act [T, v_heads, v_dim]; rows of decode spans only
     const void *qkv;              // act [T, channels], before conv

@@ -7,26 +7,34 @@
 // computes that head's q and k channels from the old convolution state, and the first writes the new
 // one after all have read. Without clusters one block takes the heads in turn.
 //
-// A state of 128 x 128 is brought to shared memory by the copy engine while the convolution is computed,
-// and taken back by it; three blocks a multiprocessor keep the memory busy, or four where a state is of
+// A state of 128 x 128 is brought to shared memory by the copy engine and goes back from the registers as the
+// second pass makes it; three blocks a multiprocessor keep the memory busy, or four where a state is of
 // bf16 and half as large (five would spill). Other shapes, and devices without a copy engine, work on the
 // state in device memory. A bf16 state is widened and rounded as the passes read and write it; o is of the
 // state before that rounding.
 //
-// Bound by: memory, the states read and written once. Blocks of half a head were slower. With few
-// sequences it is latency: so it starts before the projections have ended, asks for its states in L2
-// meanwhile, and lets the next product's weights come while it works, but not before its own loads are there:
-// a 9B step is 0.02 to 0.03 ms shorter so.
-// Measured: 16/32 heads, bf16, one launch with 3.1 us of the graph's own: 8.8 us for one sequence, 13.8
-// for 8, 87 for 64 (3.1 TB/s), 299 for 256 (3.6 TB/s). NVIDIA H200, 2026-11-24, launched after the kernel
-// before had ended; bf16 states take 0.09 ms off a 9B step at one sequence and 0.7 ms at 64. Of 4.4 us
-// after the projections are there q, k, v take 1.4, the rest of the state 0.4, the two passes 1.4, the state's
-// way back 1.3; in a played step it was 7 us while the next product's rings filled from the start.
+// Bound by: memory, the states read and written once. Blocks of half a head were slower. With few sequences it
+// is latency. So what earlier steps left (state, columns) and the weights are asked for before the
+// projections have ended; y is written between the passes; and nothing waits for the state's way back. The next
+// product's blocks fill their rings meanwhile, and one on the same multiprocessor would hold up every
+// access here behind its copies: a block orders the shared memory that it would need (ALONE).
+//
+// Measured, NVIDIA H200. In a played 9B step at batch 1, 2026-12-01, after in_proj's end: y is there at 2.9 us,
+// the slowest block's at 4.0, and the last block ends at 8.0, where it was 5.2, 6.3 and 10.6 with all loads
+// behind the projections, y after the second pass and the state's way back by the copy engine; ALONE was not
+// marked. Steps on one card (`model_check perf --quick yes`, depth 2,048 and 8,192): bf16 4.868, 4.845
+// ms before, 4.839, 4.813 with that, 4.802, 4.768 with ALONE and the next kernel let in at once; int8
+// 3.208, 3.225, then 3.172, 3.180, then 3.128, 3.154. ALONE with the next kernel let in after y: 4.813, 4.787.
+// 2026-11-24, the kernel by itself as it was then, 16/32 heads, bf16, one launch with 3.1 us of the graph's own:
+// 8.8 us for one sequence, 13.8 for 8, 87 for 64 (3.1 TB/s), 299 for 256 (3.6 TB/s); bf16 states took 0.09
+// ms off a 9B step at one sequence and 0.7 ms at 64.
 #include "delta.cuh"
 #include "ptx.cuh"
 
 static constexpr int THREADS = 256, WARPS = THREADS / 32, PAST = CONV_WIDTH - 1;
 static constexpr int CLUSTER_MAX = 8;
+// Bytes of shared memory beside which a multiprocessor of SM_SHARED has no room for a block of linear_few.
+static constexpr int ALONE = 120 << 10;
 
 struct step_args {
     void *y;
@@ -54,9 +62,11 @@ struct step_place {
     int k_head, v_head;
 };
 
-// A thread's channels: the columns of the convolution's input that its token needs, oldest first.
+// A thread's channels: the convolution's weights, and the columns of its input that the token needs, oldest
+// first.
 template <int DIM> struct channels {
     static constexpr int ROUNDS = 3 * DIM / THREADS + (3 * DIM % THREADS > 0);
+    float4 w[ROUNDS];
     float x[ROUNDS][CONV_WIDTH];
 };
 
@@ -78,33 +88,40 @@ static __device__ __forceinline__ int channel_of(const struct step_args &p,
     return 2 * p.k_heads * p.k_dim + at.v_head * p.v_dim + i - 2 * p.k_dim;
 }
 
-// The convolution's input at token t of the span; before it, the slot's.
-template <typename act_t>
-static __device__ __forceinline__ float column(const struct step_args &p, const struct span &span,
-                                               int t, int ch)
+// What is there before the projections are: the weights, and the columns before the span from the slot.
+template <int DIM>
+static __device__ void begin_channels(struct channels<DIM> &c, const struct step_args &p,
+                                      const struct step_place &at)
 {
-    if (t >= 0)
-        return to_float(((const act_t *)p.qkv)[(size_t)(span.t0 + t) * p.channels + ch]);
-    return span.pos0 ? p.conv_state[((size_t)span.slot * PAST + PAST + t) * p.channels + ch] : 0.0f;
+    const float *state = p.conv_state + (size_t)at.span.slot * PAST * p.channels;
+#pragma unroll
+    for (int r = 0; r < channels<DIM>::ROUNDS; r++) {
+        const int i = threadIdx.x + r * THREADS, ch = channel_of(p, at, i);
+        if (i >= 2 * p.k_dim + p.v_dim)
+            break;
+        c.w[r] = *(const float4 *)&p.conv_w[(size_t)ch * CONV_WIDTH];
+#pragma unroll
+        for (int j = 0; j < PAST; j++)
+            c.x[r][j + 1] = at.span.pos0 ? state[(size_t)j * p.channels + ch] : 0.0f;
+    }
 }
 
-// q, k, v of token t to s; with MIXER they pass the convolution, and c keeps its columns.
+// q, k, v of token t to s; with MIXER they pass the convolution, and c's columns move on by one.
 template <typename act_t, bool MIXER, int DIM>
 static __device__ void load_token(struct step_shared<DIM> &s, struct channels<DIM> &c,
                                   const struct step_args &p, const struct step_place &at, int t)
 {
     const int n = 2 * p.k_dim + p.v_dim;
-    float4 w[channels<DIM>::ROUNDS];
+    const act_t *row = (const act_t *)p.qkv + (size_t)(at.span.t0 + t) * p.channels;
 #pragma unroll
     for (int r = 0; r < channels<DIM>::ROUNDS; r++) {
-        const int i = threadIdx.x + r * THREADS, ch = channel_of(p, at, i);
+        const int i = threadIdx.x + r * THREADS;
         if (i >= n)
             break;
 #pragma unroll
-        for (int j = MIXER ? 0 : PAST; j < CONV_WIDTH; j++)
-            c.x[r][j] = column<act_t>(p, at.span, t - PAST + j, ch);
-        if constexpr (MIXER)
-            w[r] = *(const float4 *)&p.conv_w[(size_t)ch * CONV_WIDTH];
+        for (int j = 0; MIXER && j < PAST; j++)
+            c.x[r][j] = c.x[r][j + 1];
+        c.x[r][PAST] = to_float(row[channel_of(p, at, i)]);
     }
     if (threadIdx.x == THREADS - 1) { // a thread with few channels
         const struct delta_gate gate =
@@ -121,7 +138,8 @@ static __device__ void load_token(struct step_shared<DIM> &s, struct channels<DI
             break;
         float x = c.x[r][PAST];
         if constexpr (MIXER) {
-            x = w[r].x * c.x[r][0] + w[r].y * c.x[r][1] + w[r].z * c.x[r][2] + w[r].w * x;
+            const float4 w = c.w[r];
+            x = w.x * c.x[r][0] + w.y * c.x[r][1] + w.z * c.x[r][2] + w.w * x;
             x /= 1.0f + expf(-x);
         }
         float *to = i < p.k_dim ? s.q : i < 2 * p.k_dim ? s.k - p.k_dim : s.v - 2 * p.k_dim;
@@ -227,37 +245,57 @@ static __device__ __forceinline__ void put_rounded(uint2 &to, const float4 &x)
     to = {cvt_bf16x2(x.x, x.y), cvt_bf16x2(x.z, x.w)};
 }
 
-// One token's pass over the state, in shared or device memory; o of column threadIdx.x.
-template <int DIM, typename state_t>
-static __device__ float step(struct step_shared<DIM> &s, state_t *state, int k_dim, int v_dim)
-{
+// How a block shares out a state's rows, in shared or device memory: quads of columns by groups of rows.
+template <typename state_t> struct rows_share {
     using quad_t = typename state_quad<state_t>::type;
-    const int quads = v_dim / 4, groups = THREADS / quads;
-    const int quad = threadIdx.x % quads, group = threadIdx.x / quads;
-    quad_t *at = (quad_t *)state + quad;
+    quad_t *at; // the thread's quad of row 0
+    int quads, groups, quad, group;
+
+    __device__ rows_share(state_t *state, int v_dim)
+        : quads(v_dim / 4), groups(THREADS / quads), quad(threadIdx.x % quads),
+          group(threadIdx.x / quads)
+    {
+        at = (quad_t *)state + quad;
+    }
+};
+
+// A token's first pass, reading the state: d, and o of column threadIdx.x.
+template <int DIM, typename state_t>
+static __device__ float read_state(struct step_shared<DIM> &s, const struct rows_share<state_t> &r,
+                                   int k_dim, int v_dim)
+{
     float4 sk = {0, 0, 0, 0}, sq = sk;
-    if (group < groups) {
+    if (r.group < r.groups) {
 #pragma unroll 8
-        for (int i = group; i < k_dim; i += groups) {
-            const float4 x = widened(at[i * quads]);
+        for (int i = r.group; i < k_dim; i += r.groups) {
+            const float4 x = widened(r.at[i * r.quads]);
             add_scaled(sk, x, s.k[i]);
             add_scaled(sq, x, s.q[i]);
         }
-        ((float4 *)s.sums[0])[group * quads + quad] = sk;
-        ((float4 *)s.sums[1])[group * quads + quad] = sq;
+        ((float4 *)s.sums[0])[r.group * r.quads + r.quad] = sk;
+        ((float4 *)s.sums[1])[r.group * r.quads + r.quad] = sq;
     }
     __syncthreads(); // partial sums and norms are there
-    const float o = finish_column(s, v_dim, groups);
+    const float o = finish_column(s, v_dim, r.groups);
     __syncthreads(); // d and the squares are there
-    if (group < groups) {
-        const float4 d = ((const float4 *)s.d)[quad];
-        const float decay = s.decay, k_scale = s.k_scale;
-#pragma unroll 8
-        for (int i = group; i < k_dim; i += groups)
-            put_rounded(at[i * quads],
-                        advanced(widened(at[i * quads]), decay, d, k_scale * s.k[i]));
-    }
     return o;
+}
+
+// Its second: decay s + k d^T to `to`, the state's own place or another.
+template <int DIM, typename state_t>
+static __device__ void advance_state(const struct step_shared<DIM> &s,
+                                     const struct rows_share<state_t> &r, state_t *to, int k_dim)
+{
+    typename rows_share<state_t>::quad_t *quad =
+        (typename rows_share<state_t>::quad_t *)to + r.quad;
+    if (r.group >= r.groups)
+        return;
+    const float4 d = ((const float4 *)s.d)[r.quad];
+    const float decay = s.decay, k_scale = s.k_scale;
+#pragma unroll 8
+    for (int i = r.group; i < k_dim; i += r.groups)
+        put_rounded(quad[i * r.quads],
+                    advanced(widened(r.at[i * r.quads]), decay, d, k_scale * s.k[i]));
 }
 
 // y = o, or its gated norm.
@@ -277,11 +315,13 @@ static __device__ void write_token(const struct step_shared<DIM> &s, const struc
     ((act_t *)p.y)[row + threadIdx.x] = from_float<act_t>(o);
 }
 
-// All tokens of one value head of one span, on a state that is in place.
+// All tokens of one value head of one span, on a state that is in place; the last leaves it in `to`.
 template <typename act_t, bool MIXER, int DIM, typename state_t>
 static __device__ void do_head(struct step_shared<DIM> &s, struct channels<DIM> &c, state_t *state,
-                               const struct step_args &p, const struct step_place &at, bool by_copy)
+                               state_t *to, const struct step_args &p, const struct step_place &at,
+                               bool by_copy)
 {
+    const struct rows_share<state_t> share(state, p.v_dim);
     for (int t = 0; t < at.span.t; t++) {
         const size_t row = ((size_t)(at.span.t0 + t) * p.v_heads + at.v_head) * p.v_dim;
         float z = 0, w = 0;
@@ -291,15 +331,14 @@ static __device__ void do_head(struct step_shared<DIM> &s, struct channels<DIM> 
         }
         load_token<act_t, MIXER>(s, c, p, at, t);
         __syncthreads(); // q, k, v and gates are there
-        // Not before: the next kernel's copies would hold up those loads.
-        griddepcontrol_launch_dependents();
         if (MIXER && t == at.span.t - 1)
             barrier_cluster_arrive_relaxed(); // this block has read its old columns
         find_norms(s, p.k_dim);
         if (t == 0 && by_copy)
             mbarrier_wait(shared_address(&s.full), 0);
-        const float o = step(s, state, p.k_dim, p.v_dim);
+        const float o = read_state(s, share, p.k_dim, p.v_dim);
         write_token<act_t, MIXER>(s, p, row, o, z, w);
+        advance_state(s, share, t == at.span.t - 1 ? to : state, p.k_dim);
         __syncthreads(); // all of s is free, the state is complete
     }
 }
@@ -319,12 +358,14 @@ static __global__ void __launch_bounds__(THREADS, sizeof(state_t) == sizeof(floa
     state_t *state = (state_t *)p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * SIZE;
     const bool fresh = at.span.pos0 == 0;
     const uint32_t full = shared_address(&s.full);
-    if (threadIdx.x == 0 && !fresh) {
-        cp_async_bulk_prefetch_l2(state, SIZE * sizeof(state_t));
+    griddepcontrol_launch_dependents();
+    if (threadIdx.x == 0) {
         mbarrier_init(full, 1);
         fence_mbarrier_init();
     }
-    griddepcontrol_wait(); // the projections, and whatever wrote the state, have ended
+    __syncthreads(); // the barrier is there
+    if (!MIXER)
+        griddepcontrol_wait(); // the states may be of the kernel ahead
     if (threadIdx.x == 0 && !fresh) {
         mbarrier_arrive_expect_tx(full, SIZE * sizeof(state_t));
         cp_async_bulk(shared_address(tile), state, SIZE * sizeof(state_t), full);
@@ -332,21 +373,17 @@ static __global__ void __launch_bounds__(THREADS, sizeof(state_t) == sizeof(floa
     for (int i = threadIdx.x; i < SIZE && fresh; i += THREADS)
         tile[i] = from_float<state_t>(0);
     struct channels<DELTA_DIM> c;
-    do_head<act_t, MIXER>(s, c, tile, p, at, !fresh);
-    fence_proxy_async_shared();
-    __syncthreads(); // the state is complete and ordered before the copy
-    if (threadIdx.x == 0) {
-        cp_async_bulk_store(state, shared_address(tile), SIZE * sizeof(state_t));
-        cp_async_bulk_commit_group();
+    if (MIXER) {
+        begin_channels(c, p, at);
+        griddepcontrol_wait(); // the projections have ended
     }
+    do_head<act_t, MIXER>(s, c, tile, state, p, at, !fresh);
     if constexpr (MIXER) {
         keep_columns(c, p, at, 2 * p.k_dim, 2 * p.k_dim + p.v_dim);
         barrier_cluster_wait(); // every block of the key head has read its old columns
         if (at.v_head % ratio == 0)
             keep_columns(c, p, at, 0, 2 * p.k_dim);
     }
-    if (threadIdx.x == 0)
-        cp_async_bulk_wait_group_read<0>(); // before the block's memory goes
 }
 
 // All value heads of a key head one after another, any shape, the states in device memory.
@@ -357,6 +394,7 @@ static __global__ void __launch_bounds__(THREADS, 1) general_kernel(const struct
     const int ratio = p.v_heads / p.k_heads, k_head = blockIdx.x;
     struct step_place at = {p.spans[blockIdx.y], k_head, 0};
     struct channels<DELTA_DIM_MAX> c;
+    griddepcontrol_launch_dependents();
     griddepcontrol_wait();
     for (int r = 0; r < ratio; r++) {
         at.v_head = k_head * ratio + r;
@@ -364,7 +402,9 @@ static __global__ void __launch_bounds__(THREADS, 1) general_kernel(const struct
         state_t *state = (state_t *)p.state + ((size_t)at.span.slot * p.v_heads + at.v_head) * size;
         for (int i = threadIdx.x; i < (int)size && at.span.pos0 == 0; i += THREADS)
             state[i] = from_float<state_t>(0);
-        do_head<act_t, MIXER>(s, c, state, p, at, false);
+        if (MIXER)
+            begin_channels(c, p, at);
+        do_head<act_t, MIXER>(s, c, state, state, p, at, false);
         if (MIXER) {
             barrier_cluster_wait(); // pairs with do_head's; the block is alone in its cluster
             keep_columns(c, p, at, r + 1 == ratio ? 0 : 2 * p.k_dim, 2 * p.k_dim + p.v_dim);
@@ -377,8 +417,11 @@ template <typename act_t, bool MIXER, typename state_t>
 static void launch(struct dev *dev, const struct step_args &p, int n_spans)
 {
     const int ratio = p.v_heads / p.k_heads, arch = cuda_of(dev)->arch;
-    const int bytes =
+    const int needed =
         DELTA_DIM * DELTA_DIM * sizeof(state_t) + sizeof(struct step_shared<DELTA_DIM>);
+    const bool alone =
+        p.v_heads * n_spans <= cuda_of(dev)->n_sm && cuda_of(dev)->sm_shared >= SM_SHARED;
+    const int bytes = MIXER && alone ? ALONE : needed;
     if (p.k_dim != DELTA_DIM || p.v_dim != DELTA_DIM || arch < 90 || ratio > CLUSTER_MAX) {
         cuda_launch(dev, "delta_decode", {dim3(p.k_heads, n_spans), THREADS},
                     general_kernel<act_t, MIXER, state_t>, p);

@@ -28,6 +28,18 @@
 // better of its forms, a copy a row the worse, pieces of half the size and x by the copy engine too worse
 // again. Whoever finds where its 3 us a launch go has 4.5 ms a step. Also slower: one block a
 // multiprocessor; four warps for x beside the streams; the next run asked for in L2 as well.
+//
+// In a played 9B step, bf16, by marks of all blocks, 2026-12-01: gate and up have x 7.7 us after out_proj's end,
+// the slowest block 9.5, and half of their blocks end by 53, the last at 60 (each has 5 or 6 pairs of tiles,
+// and multiprocessors differ by 15 % in what they get). The next kernel's rings fill meanwhile, so down takes
+// 26.9 us, less than by itself. But between the ends of in_proj and of out_proj 18 us pass for 33 MB, with
+// empty rings after it: that is what a step loses most by. Tried against it and not kept, as steps were
+// within 1 % or slower: the next matrix's first 8, 17 or 34 MB asked for in L2 when a stream has no more
+// to order (8: -1 to +1 %, 17: 0 to +3 %, 34: +2 to 6 %; 8 after its last sums: -2 to +1 %): from L2 it comes
+// no faster than from memory; x looked at when two stages are ordered (it is there at 5.4 us in place of
+// 7.7, and the end is the same); one to three unfinished stages at a time while rings fill; delta_decode's y
+// handed over by flags, which are seen 2 to 4 us late, behind the copies. Untried: out_proj, gate and up as
+// one launch whose rings go on from the one into the others.
 #include "linear_rows.cuh"
 #include "quantize.cuh"
 
@@ -39,8 +51,7 @@ constexpr int HELD = 8;                     // packs of a row of x that a thread
 constexpr int NORM_HELD = 3;                // of a row that is normed here
 constexpr int ROWS_MOST = 4, ROWS_INT8 = 2; // rows of x; int8 costs more to round in every block
 constexpr int X_BYTES = 28 << 10;           // of rounded x: two blocks fit in an SM
-constexpr int SM_SHARED = 228 << 10; // bytes of shared memory that a multiprocessor must have
-constexpr int HALF_SM = 115200;      // of which each of two blocks can order so many
+constexpr int HALF_SM = 115200;             // of SM_SHARED each of two blocks can order so many
 constexpr int LINE = 128;
 // Bytes from a whole line to where the rings begin, of bf16: lm_head takes 515 us, with 0 or 64 590, with 16 or
 // 48 620 to 640; steps with int8 are 3 % slower with 32 than with 0. Why is not known.

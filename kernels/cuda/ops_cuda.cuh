@@ -66,6 +66,9 @@ struct cuda {
     void (*linear_free)(void *linear);
 };
 
+// sm_shared of sm_90 and sm_100, which the kernels of few rows are laid out for.
+constexpr int SM_SHARED = 228 << 10;
+
 static inline struct cuda *cuda_of(struct dev *dev)
 {
     return (struct cuda *)dev;

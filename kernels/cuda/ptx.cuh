@@ -186,15 +186,6 @@ static __device__ __forceinline__ void cp_async_bulk(uint32_t dst, const void *s
 #endif
 }
 
-// Asks for bytes of global memory, a multiple of 16, to be in the L2 cache. Nothing waits for it, and what
-// is written meanwhile is seen by who reads later.
-static __device__ __forceinline__ void cp_async_bulk_prefetch_l2(const void *src, uint32_t bytes)
-{
-#if PTX_SM90
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(src), "r"(bytes) : "memory");
-#endif
-}
-
 // A box of a tensor map, its first element at column x of row y, to shared memory.
 static __device__ __forceinline__ void cp_async_bulk_tensor_2d(uint32_t dst, const void *map, int x,
                                                                int y, uint32_t barrier)
