@@ -20,6 +20,13 @@
 // values are computed transposed (keys or dims down, heads across): 8 heads fill a product. The warps'
 // sums are put together in order at the end, and the runs' by a second kernel.
 // How many pages a run has follows from the token's own position alone, and so do its bits.
+//
+// At batch 1 it is latency, so each kernel asks for what is there before its predecessor has ended: a run's
+// first page, if this step does not write it, and in the second kernel all of the partial results and the
+// gate at once. With the same in attn_prep, 9B steps on one card (`model_check perf --quick yes`, depth 2,048
+// and 8,192) took 4.752 and 4.717 ms where delta_decode's changes of the same day alone gave 4.802 and
+// 4.768 on another card (without either 4.87 and 4.84 on both); the table above is older. Letting the next product in after the run's loads in
+// place of at the start was 0.01 to 0.03 ms slower. NVIDIA H200, 2026-12-01.
 #include <cfloat>
 
 #include "attention.cuh"
@@ -180,21 +187,32 @@ __device__ void values(struct sums &w, const uint32_t (&p)[2], uint32_t slot)
     }
 }
 
-// The warp's walk over the run: item 2 i is K and item 2 i + 1 V of its i-th page.
-__device__ void walk(struct shared &sh, struct sums &sums, const struct attention_args &a,
-                     const struct work &w, const uint32_t (&q)[DIM / 16][2])
-{
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = w.run * w.per;
-    const int seen = w.position + 1 - warp * KEYS; // keys at and after the warp's first of page 0
-    int n = min(w.per, w.pages - first);
-    if ((first + n - 1) * PAGE_TOKENS >= seen)
-        n--; // nothing for this warp in the last page
-    const int *pages = a.batch.pages + (size_t)w.tile.index * a.batch.pages_max + first;
-    int ids = lane < n ? pages[lane] : 0; // of 32 pages, one a lane
-    int fetched = 0, slot_in = 0, slot = 0;
-    uint32_t parity = 0;
-    auto fetch_next = [&] {
-        const int i = fetched / 2;
+// The warp's walk over the run's pages: item 2 i is K and item 2 i + 1 V of its i-th page.
+struct page_walk {
+    const int *pages;     // of the run
+    int n, seen;          // pages; keys at and after the warp's first of the first of them
+    int ids;              // of 32 pages, one a lane
+    int fetched, slot_in; // items asked for, where the next goes
+    int slot;             // of the item that is next in turn
+    uint32_t parity;
+
+    __device__ void begin(const struct attention_args &a, const struct work &w)
+    {
+        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = w.run * w.per;
+        seen = w.position + 1 - warp * KEYS - first * PAGE_TOKENS;
+        n = min(w.per, w.pages - first);
+        if ((n - 1) * PAGE_TOKENS >= seen)
+            n--; // nothing for this warp in the last page
+        pages = a.batch.pages + (size_t)w.tile.index * a.batch.pages_max + first;
+        ids = lane < n ? pages[lane] : 0;
+        fetched = slot_in = slot = 0;
+        parity = 0;
+    }
+
+    __device__ void fetch_next(struct shared &sh, const struct attention_args &a,
+                               const struct work &w)
+    {
+        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, i = fetched / 2;
         if (i % 32 == 0 && i > 0 && fetched % 2 == 0)
             ids = i + lane < n ? pages[i + lane] : 0;
         const size_t at = ((size_t)__shfl_sync(~0u, ids, i % 32) * a.kv_heads + w.kv_head) *
@@ -202,32 +220,44 @@ __device__ void walk(struct shared &sh, struct sums &sums, const struct attentio
                           warp * CHUNK_BYTES;
         fetch(sh.slot[warp][slot_in],
               (const unsigned char *)(fetched % 2 ? a.v_pages : a.k_pages) + at,
-              shared_address(&sh.full[warp][slot_in]), seen - (first + i) * PAGE_TOKENS);
+              shared_address(&sh.full[warp][slot_in]), seen - i * PAGE_TOKENS);
         slot_in = slot_in == SLOTS - 1 ? 0 : slot_in + 1;
         fetched++;
-    };
-    auto release = [&] {
+    }
+
+    __device__ void fill(struct shared &sh, const struct attention_args &a, const struct work &w)
+    {
+        while (fetched < 2 * n && fetched < SLOTS)
+            fetch_next(sh, a, w);
+    }
+
+    __device__ void release(struct shared &sh, const struct attention_args &a, const struct work &w)
+    {
         if (slot == SLOTS - 1)
             parity ^= 1;
         slot = slot == SLOTS - 1 ? 0 : slot + 1;
         __syncwarp(); // every lane has read the slot that is written next
         if (fetched < 2 * n)
-            fetch_next();
-    };
-    while (fetched < 2 * n && fetched < SLOTS)
-        fetch_next();
-    for (int i = 0; i < n; i++) {
-        float s[4];
-        uint32_t p[2];
-        mbarrier_wait(shared_address(&sh.full[warp][slot]), parity);
-        scores(s, q, shared_address(sh.slot[warp][slot]));
-        release();
-        soften(p, sums, s, seen - (first + i) * PAGE_TOKENS);
-        mbarrier_wait(shared_address(&sh.full[warp][slot]), parity);
-        values(sums, p, shared_address(sh.slot[warp][slot]));
-        release();
+            fetch_next(sh, a, w);
     }
-}
+
+    __device__ void go(struct shared &sh, struct sums &sums, const struct attention_args &a,
+                       const struct work &w, const uint32_t (&q)[DIM / 16][2])
+    {
+        const int warp = threadIdx.x / 32;
+        for (int i = 0; i < n; i++) {
+            float s[4];
+            uint32_t p[2];
+            mbarrier_wait(shared_address(&sh.full[warp][slot]), parity);
+            scores(s, q, shared_address(sh.slot[warp][slot]));
+            release(sh, a, w);
+            soften(p, sums, s, seen - i * PAGE_TOKENS);
+            mbarrier_wait(shared_address(&sh.full[warp][slot]), parity);
+            values(sums, p, shared_address(sh.slot[warp][slot]));
+            release(sh, a, w);
+        }
+    }
+};
 
 __device__ void load_q(uint32_t (&q)[DIM / 16][2], const struct attention_args &a,
                        const struct work &w)
@@ -269,9 +299,13 @@ __device__ void exchange(struct shared &sh, struct sums &sums)
     __syncthreads(); // all sums are there
 }
 
-__device__ void finish(const struct attention_args &a, size_t row, int dim, float o)
+__device__ float gate_of(const struct attention_args &a, size_t row, int dim)
 {
-    const float gate = to_float(((const bf16 *)a.qg)[(2 * row + 1) * DIM + dim]);
+    return to_float(((const bf16 *)a.qg)[(2 * row + 1) * DIM + dim]);
+}
+
+__device__ void finish(const struct attention_args &a, size_t row, int dim, float o, float gate)
+{
     ((bf16 *)a.o)[row * DIM + dim] = from_float<bf16>(o * sigmoid(gate));
 }
 
@@ -285,7 +319,6 @@ __global__ __launch_bounds__(THREADS,
     struct work w;
     const bool any = find_work(&w, job, blockIdx.x, blockIdx.y, blockIdx.z);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    griddepcontrol_wait(); // q, and the step's own keys and values, are written
     if (!any)
         return;
     if (lane == 0) {
@@ -294,11 +327,18 @@ __global__ __launch_bounds__(THREADS,
         fence_mbarrier_init();
     }
     __syncwarp(); // the warp's barriers are initialised
+    struct page_walk walk;
+    walk.begin(job.a, w);
+    // A page that this step does not write is of a step that the host has waited for.
+    if (w.run * w.per < w.tile.span.pos0 / PAGE_TOKENS)
+        walk.fill(sh, job.a, w);
+    griddepcontrol_wait(); // q, and the step's own keys and values, are written
+    walk.fill(sh, job.a, w);
     uint32_t q[DIM / 16][2];
     struct sums sums = {};
     sums.most[0] = sums.most[1] = -FLT_MAX;
     load_q(q, job.a, w);
-    walk(sh, sums, job.a, w, q);
+    walk.go(sh, sums, job.a, w, q);
     exchange(sh, sums);
     const size_t block = ((size_t)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     for (int h = 0; h < w.heads; h++) {
@@ -313,7 +353,7 @@ __global__ __launch_bounds__(THREADS,
             for (int i = 0; i < WARPS; i++)
                 o += sh.sum[i][h][dim];
             if (w.per >= w.pages)
-                finish(job.a, w.row0 + h, dim, o / total);
+                finish(job.a, w.row0 + h, dim, o / total, gate_of(job.a, w.row0 + h, dim));
             else
                 out[dim] = o;
         }
@@ -344,6 +384,14 @@ __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct at
     const size_t next = (size_t)part_heads(job.a) * PARTIAL; // to the same head of the next run
     partials +=
         ((size_t)blockIdx.y * job.a.kv_heads * parts + part) * runs_max * next + h * PARTIAL;
+    const size_t row = w.row0 - w.head0 + blockIdx.x;
+    const int dim = threadIdx.x, quarter = dim / (DIM / 4), at = dim % (DIM / 4);
+    const float gate = gate_of(job.a, row, dim);
+    float4 x[EACH]; // all asked for before the first is needed
+#pragma unroll
+    for (int i = 0; i < EACH; i++)
+        if (quarter * EACH + i < runs)
+            x[i] = ((const float4 *)(partials + (quarter * EACH + i) * next))[at];
     if (threadIdx.x < 32) {
         const int lane = threadIdx.x;
         const float a = lane < runs ? partials[lane * next + MOST] : -INFINITY;
@@ -360,25 +408,22 @@ __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct at
         totals[0] = total;
     }
     __syncthreads(); // scales and total are there
-    const int quarter = threadIdx.x / (DIM / 4), at = threadIdx.x % (DIM / 4);
     float4 o = make_float4(0, 0, 0, 0);
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         const int run = quarter * EACH + i;
         if (run < runs) {
-            const float4 x = ((const float4 *)(partials + run * next))[at];
-            o.x += scales[run] * x.x;
-            o.y += scales[run] * x.y;
-            o.z += scales[run] * x.z;
-            o.w += scales[run] * x.w;
+            o.x += scales[run] * x[i].x;
+            o.y += scales[run] * x[i].y;
+            o.z += scales[run] * x[i].z;
+            o.w += scales[run] * x[i].w;
         }
     }
     sum[quarter][at] = o;
     __syncthreads(); // the quarters are there
     const float *all = (const float *)sum;
-    const int dim = threadIdx.x;
-    const float x = (all[dim] + all[DIM + dim]) + (all[2 * DIM + dim] + all[3 * DIM + dim]);
-    finish(job.a, w.row0 - w.head0 + blockIdx.x, dim, x / totals[0]);
+    const float sums = (all[dim] + all[DIM + dim]) + (all[2 * DIM + dim] + all[3 * DIM + dim]);
+    finish(job.a, row, dim, sums / totals[0], gate);
 }
 
 } // namespace

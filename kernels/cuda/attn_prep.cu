@@ -86,16 +86,14 @@ __device__ float inverse_norm(const float (&x)[EACH], int n, float eps)
     return rsqrtf(sum / (float)n + eps);
 }
 
-// head_dim 256 and rot 64, the family's: a lane's partners are all in the lane four away.
-__device__ void norm_rotate_64(float (&x)[EACH], const float *w, float eps, const float2 *turn)
+// head_dim 256 and rot 64, the family's: a lane's partners are all in the lane four away. w: the lane's.
+__device__ void norm_rotate_64(float (&x)[EACH], const float (&w)[EACH], float eps,
+                               const float2 *turn)
 {
     const int lane = threadIdx.x % 32;
     const float r = inverse_norm(x, DIM_MAX, eps);
-    float more[EACH];
-    for (int i = 0; i < 2; i++)
-        *(float4 *)(more + 4 * i) = ((const float4 *)w)[lane * 2 + i];
     for (int j = 0; j < EACH; j++)
-        x[j] *= r * (1.0f + more[j]);
+        x[j] *= r * (1.0f + w[j]);
     for (int j = 0; j < EACH; j++) {
         const float partner = __shfl_xor_sync(~0u, x[j], 4);
         const float2 t = turn[lane % 4 * EACH + j];
@@ -141,13 +139,7 @@ __global__ __launch_bounds__(WARPS *
     const int head = kind ? (item - a.heads) % a.kv_heads : item;
     const size_t token = blockIdx.x;
     griddepcontrol_launch_dependents();
-    griddepcontrol_wait();
-    float x[EACH]; // asked for first, and needed last
-    if (kind == 0)
-        load_row(x, (const act_t *)a.qg + (token * a.heads + head) * 2 * n, n, lane);
-    else if (kind < 3)
-        load_row(x, (const act_t *)(kind == 1 ? a.k : a.v) + (token * a.kv_heads + head) * n, n,
-                 lane);
+    // The step's spans and pages, and the weights, are there before the projections are.
     const struct span_row r = span_row_find(a.batch, (int)token);
     if (r.index < 0)
         return;
@@ -155,11 +147,20 @@ __global__ __launch_bounds__(WARPS *
     const int page = kind ? pages[r.position / PAGE_TOKENS] : 0;
     for (int i = threadIdx.x; i < a.rot / 2; i += blockDim.x)
         turn[i] = cos_sin((float)r.position * f.f[i]);
+    float x[EACH], w[EACH];
+    if (kind < 2 && USUAL)
+        load_row(w, kind ? a.k_norm : a.q_norm, n, lane);
+    griddepcontrol_wait();
+    if (kind == 0)
+        load_row(x, (const act_t *)a.qg + (token * a.heads + head) * 2 * n, n, lane);
+    else if (kind < 3)
+        load_row(x, (const act_t *)(kind == 1 ? a.k : a.v) + (token * a.kv_heads + head) * n, n,
+                 lane);
     __syncthreads(); // the angles are there
     if (kind >= 3)
         return;
     if (kind < 2 && USUAL)
-        norm_rotate_64(x, kind ? a.k_norm : a.q_norm, a.eps, turn);
+        norm_rotate_64(x, w, a.eps, turn);
     else if (kind < 2)
         norm_rotate(x, kind ? a.k_norm : a.q_norm, a, turn, rows[warp]);
     const size_t block = ((size_t)page * a.kv_heads + head) * PAGE_TOKENS * n;
