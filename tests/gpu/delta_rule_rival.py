@@ -4,7 +4,9 @@
 Runs `ops_check perf delta_rule`, then times chunk_gated_delta_rule_fwd at the same shapes in this process:
 q, k, v, g, beta -> o, state in bf16, CUDA graphs, the median of 15. Ours normalises q and k and makes the
 gates from a and b as well; the rival is given them ready. Prints one line a shape.
-Usage: delta_rule_rival.py path/to/ops_check    (needs torch and fla-core)
+Triton tunes by numbers of heads and compiles for minutes; one process for each does that ahead, all at the
+same time, and leaves the compiled kernels in Triton's cache. What is timed is tuned again, alone.
+Usage: delta_rule_rival.py path/to/ops_check [HEADS...]    HEADS as 16/32; none: all. Needs torch and fla-core
 """
 import os
 import re
@@ -62,12 +64,25 @@ def rival_time(k_heads, v_heads, tokens, sequences):
         output_final_state=True, cu_seqlens=starts, chunk_indices=indices))
 
 
+def compile_ahead(heads):
+    """A process for each (k_heads, v_heads); one sequence and several are different kernels."""
+    code = ("import sys; sys.argv = ['']; import delta_rule_rival as d; k, v = {}, {}; "
+            "d.rival_time(k, v, 2048, 1); d.rival_time(k, v, 1024, 2)")
+    for process in [subprocess.Popen([sys.executable, "-B", "-c", code.format(*h)],
+                                     cwd=os.path.dirname(os.path.abspath(__file__))) for h in heads]:
+        process.wait()
+
+
 def main():
     run = subprocess.run([sys.argv[1], "perf", "delta_rule", "--device", "cuda", "--act", "bf16"],
                          capture_output=True, text=True)
     shapes = [m.groups() for m in map(LINE.match, run.stdout.splitlines()) if m]
+    wanted = sys.argv[2:]
+    shapes = [s for s in shapes if not wanted or f"{s[0]}/{s[1]}" in wanted]
     if not shapes:
-        sys.exit(f"delta_rule_rival.py: no figures from {sys.argv[1]}:\n{run.stdout}{run.stderr}")
+        sys.exit(f"delta_rule_rival.py: no figures of {' '.join(wanted) or 'any heads'} from {sys.argv[1]}:\n"
+                 f"{run.stdout}{run.stderr}")
+    compile_ahead(sorted({s[:2] for s in shapes}))
     print(torch.cuda.get_device_name())
     print("heads   tokens x seq   ours ms    fla ms  floor ms  ours/floor  fla/ours")
     slower = 0

@@ -2,9 +2,9 @@
 """Prefill and decode rates through HTTP beside the engine's own.
 http_rates.py BINARY MODEL DTYPE [--perf LOG] [--device D] [--prompt N] [--answer N] [--port P]
 LOG is what `model_check perf` printed for the same model, dtype and card; with it, a rate more than 3 %
-below the engine's own fails. Decode is what streams deliver while all of them generate; prefill is the
-prompts' tokens over the whole time of as many requests for one token, from first byte to last reply. Of one
-request the part is told that its engine did not take (timings.prompt_ms): reading, waking, replying, and
+below the engine's own fails: of one prompt beside the best of single ones, of many beside prompts in a row.
+Decode is what streams deliver while all of them generate; prefill is the prompts' tokens over the whole
+time of as many requests for one token, from first byte to last reply. Of one request the part is told that its engine did not take (timings.prompt_ms): reading, waking, replying, and
 this client's own."""
 import argparse
 import http.client
@@ -104,10 +104,12 @@ def prefill_rate(o, n):
 
 
 def engine_rates(o):
-    """{("prefill", LONG) or (depth, batch): tokens a second} of the log."""
+    """{("prefill", LONG), ("row", LONG) or (depth, batch): tokens a second} of the log."""
     rates = {}
     for line in open(o.perf) if o.perf else ():
-        if m := re.match(r" +(\d+) +(\d+) tok/s ", line):
+        if m := re.match(r" +(\d+) +(\d+) tok/s in a row", line):
+            rates["row", int(m[1])] = float(m[2])
+        elif m := re.match(r" +(\d+) +(\d+) tok/s ", line):
             rates["prefill", int(m[1])] = float(m[2])
         elif m := re.match(r" +(\d+) +(\d+) +([\d.]+) tok/s ", line):
             rates[int(m[1]), int(m[2])] = float(m[3])
@@ -136,7 +138,8 @@ def main():
         prefill_rate(o, 1)
         for n in BATCHES:
             rate, outside = max(prefill_rate(o, n) for _ in range(RUNS if n == 1 else 1))
-            good &= tell(f"prefill of {LONG}, {n} at a time", rate, own.get(("prefill", LONG)))
+            good &= tell(f"prefill of {LONG}, {n} at a time", rate,
+                         own.get(("prefill" if n == 1 else "row", LONG)))
             if n == 1:
                 print(f"    of one request {1e3 * LONG / rate:.2f} ms, outside the engine {outside:.2f} ms")
         for n in BATCHES:
