@@ -4,8 +4,8 @@ http_rates.py BINARY MODEL DTYPE [--perf LOG] [--device D] [--prompt N] [--answe
 LOG is what `model_check perf` printed for the same model, dtype and card; with it, a rate more than 3 %
 below the engine's own fails: of one prompt beside the best of single ones, of many beside prompts in a row.
 Decode is what streams deliver while all of them generate; prefill is the prompts' tokens over the whole
-time of as many requests for one token, from first byte to last reply. Of one request the part is told that its engine did not take (timings.prompt_ms): reading, waking, replying, and
-this client's own."""
+time of as many requests for one token, from first byte to last reply. Of one request the part is told
+that its engine did not take (timings.prompt_ms): reading, waking, replying, and this client's own."""
 import argparse
 import http.client
 import json

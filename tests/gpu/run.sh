@@ -2,8 +2,11 @@
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
 #   tests/gpu/run.sh [step...]   ops golden bf16 memcheck racecheck http perf ops_perf inverse rule loss reports same
-# Seconds on an H200 (2026-11-24): ops 23, golden 10, perf 65, http 72 with its perf, reports 80, inverse 36; rule
-# more than 290, most of it Triton's; memcheck about 50; cut off before their end: racecheck at 120, same at 110, bf16 at 80.
+# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 59, bf16 21 (beside racecheck), perf 65 and about 17
+# for its prompts in a row, http 45 after perf, rule about 60 for each number of heads, most of it Triton's
+# (16/64 and 2/8 took 45 with kernels that were compiled); of 2026-11-24: reports 80, inverse 36. Cut off before
+# their end: same at 110; racecheck at 130, seven processes for parts of the kernels (RACE) at the same time, after none
+# (rule, attention) to 4 of 46 lines, without a finding so far.
 # On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
 # transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.
@@ -50,9 +53,19 @@ for step in "${steps[@]}"; do
     # What transformers itself loses in bf16 on the same tokens, beside what we lose (golden prints it).
     bf16) run python3 tests/gpu/hf_bf16.py ;;
     # The library's kernels are left out: they are not ours to check and take ten times the time.
-    memcheck | racecheck)
-        run compute-sanitizer --tool "$step" --error-exitcode 9 \
+    memcheck)
+        run compute-sanitizer --tool memcheck --error-exitcode 9 \
             --kernel-name-exclude kernel_substring=nvjet,kernel_substring=cutlass \
+            "$bin/model_check" check --device cuda --quick yes
+        ;;
+    # Ours by name: racecheck of any other float32 product takes minutes. RACE="few wide" checks those; with
+    # delta_decode's step_kernel, without which the sanitizer itself fails ("hardware exception").
+    racecheck)
+        own=${RACE:-few wide chain_kernel prepare default_kernel general_kernel any_kernel row_kernel decode
+            combine prefill attend split_kernel sample logprobs gather embed rmsnorm gated_norm conv_kernel
+            quantize silu_mul convert int8_product plain_ residual_kernel}
+        run compute-sanitizer --tool racecheck --error-exitcode 9 \
+            --kernel-name "kernel_substring=step_kernel$(printf ',kernel_substring=%s' $own)" \
             "$bin/model_check" check --device cuda --quick yes
         ;;
     http)
