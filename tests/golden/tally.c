@@ -6,7 +6,7 @@
 
 #include "sanitized.h"
 
-bool tally_quick = SANITIZED;
+bool tally_quick = SANITIZED, tally_brief;
 
 void tally_add(struct tally *t, bool ok, const char *format, ...)
 {

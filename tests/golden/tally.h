@@ -15,8 +15,9 @@ void tally_add(struct tally *t, bool ok, const char *format, ...) PRINTF_LIKE(3,
 void tally_skip(struct tally *t, const char *format, ...) PRINTF_LIKE(2, 3);
 
 // Sanitizers cost ten times the time: those builds run a subset that still takes every path, and
-// model_check's --quick asks for it. Written by main alone.
-extern bool tally_quick;
+// model_check's --quick yes asks for it. --quick brief: every kernel in every type a few times, for a
+// sanitizer that costs a thousand times the time; tally_quick too then. Written by main alone.
+extern bool tally_quick, tally_brief;
 
 // golden_check.c: the logits, log-probabilities and greedy tokens that transformers computed.
 void check_golden(struct tally *t);

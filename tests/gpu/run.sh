@@ -5,8 +5,8 @@
 # Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 59, bf16 21 (beside racecheck), perf 65 and about 17
 # for its prompts in a row, http 45 after perf, rule about 60 for each number of heads, most of it Triton's
 # (16/64 and 2/8 took 45 with kernels that were compiled); of 2026-11-24: reports 80, inverse 36. Cut off before
-# their end: same at 110; racecheck at 130, seven processes for parts of the kernels (RACE) at the same time, after none
-# (rule, attention) to 4 of 46 lines, without a finding so far.
+# their end: same at 110; racecheck of --quick yes at 130, seven processes for parts of the kernels (RACE) at the
+# same time, after none (rule, attention) to 4 of 46 lines, without a finding; --quick brief has 129 of its 1,638 steps.
 # On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
 # transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.
@@ -66,7 +66,7 @@ for step in "${steps[@]}"; do
             quantize silu_mul convert int8_product plain_ residual_kernel}
         run compute-sanitizer --tool racecheck --error-exitcode 9 \
             --kernel-name "kernel_substring=step_kernel$(printf ',kernel_substring=%s' $own)" \
-            "$bin/model_check" check --device cuda --quick yes
+            "$bin/model_check" check --device cuda --quick brief
         ;;
     http)
         for model in dummy:0.8B dummy:9B; do
