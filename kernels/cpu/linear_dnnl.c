@@ -5,10 +5,10 @@
 // Measured, tiles of 256, 512 rows x 4096 x 1024, one core, whole operation: bf16 204 GFLOP/s (one oneDNN call of 256
 // rows: 205; packed: 220 to 232), f32 108 (101 to 115), int8 350 (388). AMD EPYC (Zen 4), 2026-11-23,
 // thread time on a shared machine.
-#include <dnnl.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "dnnl_matmul.h"
 #include "linear.h"
 
 enum { SHAPES_MAX = 128 }; // a model has about ten, each in four tiles
@@ -16,8 +16,7 @@ enum { SHAPES_MAX = 128 }; // a model has about ten, each in four tiles
 struct shape {
     enum dtype type;
     int tile, n, k;
-    dnnl_primitive_t primitive;
-    dnnl_memory_t x, w, y;
+    struct matmul matmul;
 };
 
 struct state {
@@ -27,21 +26,11 @@ struct state {
     int n_shapes;
 };
 
-static void destroy_shape(struct shape *s)
-{
-    if (s->primitive)
-        dnnl_primitive_destroy(s->primitive);
-    dnnl_memory_t memories[] = {s->x, s->w, s->y};
-    for (int i = 0; i < 3; i++)
-        if (memories[i])
-            dnnl_memory_destroy(memories[i]);
-}
-
 static void destroy_state(void *linear)
 {
     struct state *st = linear;
     for (int i = 0; i < st->n_shapes; i++)
-        destroy_shape(&st->shapes[i]);
+        matmul_free(&st->shapes[i].matmul);
     if (st->stream)
         dnnl_stream_destroy(st->stream);
     if (st->engine)
@@ -67,46 +56,23 @@ static struct state *state_of(struct dev *dev)
     return st;
 }
 
-static dnnl_data_type_t type_of(enum dtype type)
+// Its kernels for AVX-512 add every row alike; what else it may offer does not. They are called
+// "brg:avx512..." in oneDNN 2 and 3.2, "brg_matmul:avx512..." or "brg_matmul:avx10_1_512..." in 3.7.
+static bool adds_rows_alike(const char *kernel)
 {
-    return type == DTYPE_F32 ? dnnl_f32 : type == DTYPE_BF16 ? dnnl_bf16 : dnnl_s8;
-}
-
-static bool describe(struct shape *s, dnnl_memory_desc_t *x, dnnl_memory_desc_t *w,
-                     dnnl_memory_desc_t *y)
-{
-    const dnnl_dims_t x_dims = {s->tile, s->k}, w_dims = {s->k, s->n};
-    const dnnl_dims_t y_dims = {s->tile, s->n}, w_strides = {1, s->k};
-    const dnnl_data_type_t out = s->type == DTYPE_INT8 ? dnnl_s32 : dnnl_f32;
-    return dnnl_memory_desc_init_by_tag(x, 2, x_dims, type_of(s->type), dnnl_ab) == dnnl_success &&
-           dnnl_memory_desc_init_by_strides(w, 2, w_dims, type_of(s->type), w_strides) ==
-               dnnl_success &&
-           dnnl_memory_desc_init_by_tag(y, 2, y_dims, out, dnnl_ab) == dnnl_success;
-}
-
-// Its kernels for AVX-512 ("brg:avx512_core...") add every row alike; what else it may offer does not.
-static bool adds_rows_alike(dnnl_primitive_desc_t pd)
-{
-    const char *kernel = NULL;
-    return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kernel) == dnnl_success &&
-           strncmp(kernel, "brg:avx512", 10) == 0;
+    const char *isa = strchr(kernel, ':');
+    return strncmp(kernel, "brg", 3) == 0 && isa &&
+           (strncmp(isa, ":avx512", 7) == 0 || strncmp(isa, ":avx10_1_512", 12) == 0);
 }
 
 static bool make_shape(struct state *st, struct shape *s)
 {
-    dnnl_memory_desc_t x, w, y;
-    dnnl_matmul_desc_t op;
-    dnnl_primitive_desc_t pd = NULL;
-    if (!describe(s, &x, &w, &y) || dnnl_matmul_desc_init(&op, &x, &w, NULL, &y) != dnnl_success ||
-        dnnl_primitive_desc_create(&pd, &op, NULL, st->engine, NULL) != dnnl_success)
-        return false;
-    bool made = adds_rows_alike(pd) && dnnl_primitive_create(&s->primitive, pd) == dnnl_success &&
-                dnnl_memory_create(&s->x, &x, st->engine, DNNL_MEMORY_NONE) == dnnl_success &&
-                dnnl_memory_create(&s->w, &w, st->engine, DNNL_MEMORY_NONE) == dnnl_success &&
-                dnnl_memory_create(&s->y, &y, st->engine, DNNL_MEMORY_NONE) == dnnl_success;
-    dnnl_primitive_desc_destroy(pd);
-    if (!made)
-        destroy_shape(s);
+    const struct matmul_ask ask = {
+        .type = s->type, .t = s->tile, .n = s->n, .k = s->k, .takes = adds_rows_alike};
+    dnnl_primitive_desc_t pd = matmul_describe(st->engine, &ask);
+    const bool made = pd && matmul_make(&s->matmul, st->engine, pd, DNNL_MEMORY_NONE);
+    if (pd)
+        dnnl_primitive_desc_destroy(pd);
     return made;
 }
 
@@ -144,17 +110,13 @@ bool linear_tile(struct dev *dev, void *y, const void *x, const struct weight *w
     if (!s)
         return false;
     // oneDNN's interface has no const for the memory it only reads.
-    dnnl_memory_set_data_handle(s->x, (void *)(uintptr_t)x);
-    dnnl_memory_set_data_handle(s->w, (void *)(uintptr_t)w->data);
-    dnnl_memory_set_data_handle(s->y, y);
+    dnnl_memory_set_data_handle(s->matmul.x, (void *)(uintptr_t)x);
+    dnnl_memory_set_data_handle(s->matmul.w, (void *)(uintptr_t)w->data);
+    dnnl_memory_set_data_handle(s->matmul.y, y);
 #ifdef _OPENMP
     omp_set_num_threads(cpu_of(dev)->threads); // of this thread's calls; oneDNN asks OpenMP
 #endif
-    const dnnl_exec_arg_t args[] = {
-        {DNNL_ARG_SRC, s->x}, {DNNL_ARG_WEIGHTS, s->w}, {DNNL_ARG_DST, s->y}};
-    dnnl_status_t status = dnnl_primitive_execute(s->primitive, st->stream, 3, args);
-    if (status == dnnl_success)
-        status = dnnl_stream_wait(st->stream);
+    const dnnl_status_t status = matmul_run(&s->matmul, st->stream);
     if (status != dnnl_success)
         cpu_fail(dev, "oneDNN matmul %d x %d x %d failed with status %d", tile, w->rows, w->cols,
                  (int)status);

@@ -1,11 +1,11 @@
 // linear_rival.c - the matrix path beside oneDNN's own rate: one matmul primitive for all rows at once,
 // weights in the layout it likes best (packing them is not timed). Printed by `ops_check perf linear`.
-#include <dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cpu.h"
+#include "dnnl_matmul.h"
 #include "ops_check.h"
 
 enum { ROWS = 512, RUNS = 41 };
@@ -13,75 +13,53 @@ enum { ROWS = 512, RUNS = 41 };
 struct rival {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    dnnl_primitive_t primitive;
-    dnnl_memory_t x, w, y;
+    struct matmul matmul;
 };
-
-static dnnl_data_type_t type_of(enum dtype type)
-{
-    return type == DTYPE_F32 ? dnnl_f32 : type == DTYPE_BF16 ? dnnl_bf16 : dnnl_s8;
-}
 
 // Bytes that are an ordinary number in every type: 0.0115 in float32 and bf16, 60 in int8.
 enum { FILL = 0x3c };
 
-static void fill_memory(dnnl_memory_t m)
+static void fill_memory(dnnl_memory_t m, dnnl_primitive_desc_t pd, dnnl_query_t which)
 {
-    const dnnl_memory_desc_t *md;
     void *p;
-    if (dnnl_memory_get_memory_desc(m, &md) == dnnl_success &&
-        dnnl_memory_get_data_handle(m, &p) == dnnl_success)
-        memset(p, FILL, dnnl_memory_desc_get_size(md));
-}
-
-// x and y as they lie, w as oneDNN chooses.
-static bool make_rival(struct rival *r, enum dtype type, int n, int k)
-{
-    dnnl_memory_desc_t x, w, y;
-    dnnl_matmul_desc_t op;
-    dnnl_primitive_desc_t pd;
-    const dnnl_dims_t xs = {ROWS, k}, ws = {k, n}, ys = {ROWS, n};
-    const dnnl_data_type_t out = type == DTYPE_INT8 ? dnnl_s32 : dnnl_f32;
-    if (dnnl_engine_create(&r->engine, dnnl_cpu, 0) != dnnl_success ||
-        dnnl_stream_create(&r->stream, r->engine, dnnl_stream_default_flags) != dnnl_success ||
-        dnnl_memory_desc_init_by_tag(&x, 2, xs, type_of(type), dnnl_ab) != dnnl_success ||
-        dnnl_memory_desc_init_by_tag(&w, 2, ws, type_of(type), dnnl_format_tag_any) !=
-            dnnl_success ||
-        dnnl_memory_desc_init_by_tag(&y, 2, ys, out, dnnl_ab) != dnnl_success ||
-        dnnl_matmul_desc_init(&op, &x, &w, NULL, &y) != dnnl_success ||
-        dnnl_primitive_desc_create(&pd, &op, NULL, r->engine, NULL) != dnnl_success)
-        return false;
-    const dnnl_memory_desc_t *packed = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-    bool made =
-        dnnl_primitive_create(&r->primitive, pd) == dnnl_success &&
-        dnnl_memory_create(&r->x, &x, r->engine, DNNL_MEMORY_ALLOCATE) == dnnl_success &&
-        dnnl_memory_create(&r->w, packed, r->engine, DNNL_MEMORY_ALLOCATE) == dnnl_success &&
-        dnnl_memory_create(&r->y, &y, r->engine, DNNL_MEMORY_ALLOCATE) == dnnl_success;
-    dnnl_primitive_desc_destroy(pd);
-    if (made) {
-        fill_memory(r->x);
-        fill_memory(r->w);
-    }
-    return made;
+    if (dnnl_memory_get_data_handle(m, &p) == dnnl_success)
+        memset(p, FILL, dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, which, 0)));
 }
 
 static void free_rival(struct rival *r)
 {
-    dnnl_memory_destroy(r->x);
-    dnnl_memory_destroy(r->w);
-    dnnl_memory_destroy(r->y);
-    dnnl_primitive_destroy(r->primitive);
-    dnnl_stream_destroy(r->stream);
-    dnnl_engine_destroy(r->engine);
+    matmul_free(&r->matmul);
+    if (r->stream)
+        dnnl_stream_destroy(r->stream);
+    if (r->engine)
+        dnnl_engine_destroy(r->engine);
+    *r = (struct rival){0};
+}
+
+static bool make_rival(struct rival *r, enum dtype type, int n, int k)
+{
+    const struct matmul_ask ask = {.type = type, .t = ROWS, .n = n, .k = k, .packed = true};
+    dnnl_primitive_desc_t pd = NULL;
+    bool made =
+        dnnl_engine_create(&r->engine, dnnl_cpu, 0) == dnnl_success &&
+        dnnl_stream_create(&r->stream, r->engine, dnnl_stream_default_flags) == dnnl_success &&
+        (pd = matmul_describe(r->engine, &ask)) &&
+        matmul_make(&r->matmul, r->engine, pd, DNNL_MEMORY_ALLOCATE);
+    if (made) {
+        fill_memory(r->matmul.x, pd, dnnl_query_src_md);
+        fill_memory(r->matmul.w, pd, dnnl_query_weights_md);
+    }
+    if (pd)
+        dnnl_primitive_desc_destroy(pd);
+    if (!made)
+        free_rival(r);
+    return made;
 }
 
 static double time_rival(const struct rival *r, int threads)
 {
-    const dnnl_exec_arg_t args[] = {
-        {DNNL_ARG_SRC, r->x}, {DNNL_ARG_WEIGHTS, r->w}, {DNNL_ARG_DST, r->y}};
     double start = ceiling_clock(threads);
-    dnnl_primitive_execute(r->primitive, r->stream, 3, args);
-    dnnl_stream_wait(r->stream);
+    matmul_run(&r->matmul, r->stream);
     return ceiling_clock(threads) - start;
 }
 
