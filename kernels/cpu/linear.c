@@ -93,7 +93,7 @@ static bool round_x(struct dev *dev, struct product *p)
 
 // The matrix path by oneDNN multiplies tiles of these many rows, the largest that fit first (a call
 // copies the weights once, so large ones are faster); what is less than the smallest is padded with
-// zeros. Its AVX-512 kernels give a row the same bits in each (tests/kernels/linear.c cuts the same rows
+// zeros. The kernels taken give a row the same bits in each (tests/kernels/linear.c cuts the same rows
 // differently), so a row's sums do not depend on how many rows a step holds.
 static int tile_for(int rows)
 {

@@ -1,10 +1,18 @@
 // linear_dnnl.c - the matrix path by oneDNN: one matmul primitive a shape, made when first met.
 // Weights stay as they are in the file, row-major [n, k], which oneDNN reads as a transposed [k, n] and
-// copies once a call; packing them beforehand would save that and double the memory. Only its AVX-512
-// kernels are used: the older ones do not add every row alike (linear_matrix_avx2.c is for the rest).
+// copies once a call; packing them beforehand would save that and double the memory.
+// A row's bits may not depend on what runs beside it, so a kernel must add every row alike, wherever it
+// stands in a tile and whatever the tile's height or the number of threads. oneDNN's for AVX-512 do; the
+// older ones do not (linear_matrix_avx2.c is for the rest). With AMX, where oneDNN prefers its kernels
+// for that, bf16 has a product of AMX in tall tiles and none in short ones when W has few rows (4 x 256),
+// and where it has one it cuts k by the tile's height (24 x 3584) and by the threads (1024 x 2048). So they
+// are passed over for the AVX-512 kernel that oneDNN offers next; in int8, whose sums are exact in any
+// order, they are taken. dnnl_set_max_cpu_isa would leave them out for both.
 // Measured, tiles of 256, 512 rows x 4096 x 1024, one core, whole operation: bf16 204 GFLOP/s (one oneDNN call of 256
 // rows: 205; packed: 220 to 232), f32 108 (101 to 115), int8 350 (388). AMD EPYC (Zen 4), 2026-11-23,
-// thread time on a shared machine.
+// thread time on a shared machine. What passing over costs, the same product of 512 rows, one core, whole
+// operation: bf16 111 GFLOP/s (AMX 847, f32 196); int8 1,747 with AMX, 581 without. Intel Xeon with AMX,
+// shared, 2026-12-01.
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,19 +64,27 @@ static struct state *state_of(struct dev *dev)
     return st;
 }
 
-// Its kernels for AVX-512 add every row alike; what else it may offer does not. They are called
-// "brg:avx512..." in oneDNN 2 and 3.2, "brg_matmul:avx512..." or "brg_matmul:avx10_1_512..." in 3.7.
-static bool adds_rows_alike(const char *kernel)
+// "brg:avx512_core_bf16" in oneDNN 2 and 3.2, "brg_matmul:avx512_core_bf16" or
+// "brg_matmul:avx10_1_512_amx" in 3.7.
+static bool is_avx512(const char *kernel)
 {
     const char *isa = strchr(kernel, ':');
     return strncmp(kernel, "brg", 3) == 0 && isa &&
            (strncmp(isa, ":avx512", 7) == 0 || strncmp(isa, ":avx10_1_512", 12) == 0);
 }
 
+static bool adds_rows_alike(const char *kernel)
+{
+    return is_avx512(kernel) && !strstr(kernel, "amx");
+}
+
 static bool make_shape(struct state *st, struct shape *s)
 {
-    const struct matmul_ask ask = {
-        .type = s->type, .t = s->tile, .n = s->n, .k = s->k, .takes = adds_rows_alike};
+    const struct matmul_ask ask = {.type = s->type,
+                                   .t = s->tile,
+                                   .n = s->n,
+                                   .k = s->k,
+                                   .takes = s->type == DTYPE_INT8 ? is_avx512 : adds_rows_alike};
     dnnl_primitive_desc_t pd = matmul_describe(st->engine, &ask);
     const bool made = pd && matmul_make(&s->matmul, st->engine, pd, DNNL_MEMORY_NONE);
     if (pd)

@@ -60,6 +60,12 @@ static const struct shape SHAPES[] = {
     {DTYPE_F32, 530, 530, 40, 96, 256, false, false},
     {DTYPE_BF16, 530, 530, 40, 96, 64, false, false},
     {DTYPE_INT8, 530, 530, 40, 96, 256, false, false},
+    // narrow or deep weights: a library's kernel, or its blocks of k, may differ with the rows of a call
+    {DTYPE_F32, 530, 530, 4, 256, 61, false, false},
+    {DTYPE_BF16, 530, 530, 4, 256, 61, false, false},
+    {DTYPE_BF16, 300, 300, 24, 3584, 64, false, false},
+    {DTYPE_BF16, 80, 80, 768, 2048, 16, false, false},
+    {DTYPE_INT8, 300, 300, 24, 3584, 64, false, false},
     // perf
     {DTYPE_BF16, 1, 0, 4096, 1024, 1, false, true},
     {DTYPE_BF16, 1, 0, 32768, 1024, 1, false, true},
@@ -76,7 +82,7 @@ static const struct shape SHAPES[] = {
     {DTYPE_INT8, 8, 0, 65536, 1024, 1, false, true},
     {DTYPE_INT8, 512, 512, 4096, 1024, 1, false, true},
 };
-enum { N = 39, ALL = sizeof SHAPES / sizeof *SHAPES };
+enum { N = 44, ALL = sizeof SHAPES / sizeof *SHAPES };
 
 // Where W begins in its buffer.
 static size_t shift(const struct shape *s)
