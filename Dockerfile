@@ -6,18 +6,22 @@
 #             --build-arg RUN_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04 .
 #         docker run --rm --gpus all -p 8080:8080 --read-only -v /models/Qwen3.5-9B:/model:ro \
 #             deltaserve:cuda --model /model
+# With --build-arg COMMIT=$(git rev-parse --short=12 HEAD) reports and --version name the commit, which the
+# build cannot ask for: .git stays outside.
 # The two images must be of one distribution: the run stage installs the packages whose libraries the
 # program was linked with in the build stage, by the names they have there.
 ARG BUILD_IMAGE=debian:12-slim
 ARG RUN_IMAGE=debian:12-slim
 FROM ${BUILD_IMAGE} AS build
-ARG PRESET=release
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates
 WORKDIR /src
 COPY deploy/packages.sh deploy/
 RUN bash -c 'source deploy/packages.sh && need "${BUILD_PACKAGES[@]}"'
 COPY . .
-RUN cmake --preset ${PRESET} && cmake --build --preset ${PRESET} \
+# Here, so that another preset or commit does not install the packages anew.
+ARG PRESET=release
+ARG COMMIT=
+RUN cmake --preset ${PRESET} -DCOMMIT=${COMMIT} && cmake --build --preset ${PRESET} \
     && cmake --install build/${PRESET} --prefix /usr/local --strip \
     && bash deploy/linked_packages.sh /usr/local/bin/deltaserve > /linked_packages
 
