@@ -144,6 +144,7 @@ void gen_push(struct gen *g, const struct gen_draw *d, bool end_id, int64_t now_
     int i = g->status.n_output, k = g->params.logprobs;
     CHECK(i < g->params.max_tokens);
     fill_token(&g->tokens[i], k > 0 ? g->tops + (size_t)i * (size_t)k : NULL, k, d);
+    g->tokens[i].made_ns = now_ns;
 
     pthread_mutex_lock(&g->lock);
     size_t seen = g->text.n;

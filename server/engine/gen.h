@@ -53,6 +53,7 @@ struct gen_token {
     const struct gen_top *top; // [params.logprobs], lives as long as the gen; NULL when none
     size_t text_end;           // bytes of decoded text up to and with this token, before any
                                // stop string is cut
+    int64_t made_ns;           // clock_ns at the end of its step; 0 of a prompt's token
 };
 
 struct gen_status {

@@ -138,7 +138,7 @@ struct sequence {
     struct gen *gen;
     struct gen_cursor cursor;
     struct gen_status status;
-    int64_t *token_ns; // when each token was seen
+    int64_t *token_ns; // when each token was made
     int n;
     bool submitted;
 };
@@ -203,9 +203,8 @@ static void take_tokens(struct sequence *s, int most)
     int n;
     do {
         n = gen_read(s->gen, &s->cursor, NULL, tokens, READ, &s->status);
-        const int64_t now_ns = clock_ns();
         for (int i = 0; i < n && s->n < most; i++)
-            s->token_ns[s->n++] = now_ns;
+            s->token_ns[s->n++] = tokens[i].made_ns;
     } while (n == READ);
 }
 

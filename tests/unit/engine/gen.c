@@ -222,6 +222,8 @@ Test(gen, an_end_id_counts_and_has_no_text)
     cr_assert(eq(int, r.status.stop_id, byte_ids['c']));
     cr_assert(eq(int, r.status.stop, -1));
     cr_assert(eq(sz, r.tokens[2].text_end, 2));
+    cr_assert(eq(i64, r.tokens[1].made_ns, 300));
+    cr_assert(eq(i64, r.tokens[2].made_ns, 400));
     gen_release(g, NULL, NULL);
     buf_fini(&r.text);
 }
