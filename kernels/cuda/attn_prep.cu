@@ -3,7 +3,8 @@
 // i, i + rot/2), and the token's K and V into its page (kv_pages.h). Source: Qwen3_5Attention.
 // Bound by: memory. A warp takes one head of one token.
 // Measured, NVIDIA H200, 2026-11-24, bf16, 16 query and 4 KV heads of 256, a graph of launches: 8192
-// tokens 70 us (floor at 4.2 TB/s 48, ratio 1.45), 64 generated tokens 3.1 us, one 2.7.
+// tokens 70 us (floor at 4.2 TB/s 48, ratio 1.45), 64 generated tokens 3.1 us, one 2.7. Since then angles, pages
+// and weights are asked for before the projections have ended (attention_decode.cu says what that gave).
 #include <math.h>
 
 #include "kv_pages.h"

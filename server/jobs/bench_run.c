@@ -103,8 +103,13 @@ static int place_case(void *ud, const struct ops *ops, struct dev *dev, struct m
     (void)m;
     if (bench_place(c, ops, dev, e))
         return -1;
-    c->op->run(c, ops, dev);
-    if (device_sync(ops, dev, e)) {
+    // What pages and slots hold has been waited for when an operation finds it there (op_args.h).
+    bool failed = device_sync(ops, dev, e);
+    if (!failed) {
+        c->op->run(c, ops, dev);
+        failed = device_sync(ops, dev, e);
+    }
+    if (failed) {
         bench_release(c, ops, dev);
         return -1;
     }
