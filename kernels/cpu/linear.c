@@ -3,7 +3,8 @@
 // (the rest).
 //
 // The matrix path is oneDNN's with AVX-512 (linear_dnnl.c; BF16 and INT8 only where the processor has
-// products for them), our own with AVX2 (linear_matrix_avx2.c), and the few-rows path without either.
+// products for them, BF16 by blocks where it has AMX), our own with AVX2 (linear_matrix_avx2.c), and the
+// few-rows path without either.
 //
 // Row independence: a row's sums are in one order per path (linear.h), so its bits depend on the path
 // only. INT8 sums are exact, so there both paths give equal bits.
@@ -146,6 +147,52 @@ static int do_tile(struct dev *dev, const struct product *p, int row)
     return rows;
 }
 
+// The matrix path by blocks, each a thread's. One with fewer rows of x than a block is padded with zeros.
+struct blocks {
+    struct dev *dev;
+    const struct product *p;
+    int tiles;       // of x's rows
+    uint8_t *places; // a worker: a block's sums, and x where it is padded
+    size_t each;
+};
+
+enum { BLOCK_BYTES = LINEAR_BLOCK_ROWS * LINEAR_BLOCK_COLS * sizeof(float) };
+
+static void do_block(void *ud, int i, int worker)
+{
+    const struct blocks *b = ud;
+    const struct product *p = b->p;
+    const int row = i % b->tiles * LINEAR_BLOCK_ROWS, col0 = i / b->tiles * LINEAR_BLOCK_COLS;
+    const int left = p->t_gemm - row, rows = left < LINEAR_BLOCK_ROWS ? left : LINEAR_BLOCK_ROWS;
+    const int right = p->w->rows - col0,
+              cols = right < LINEAR_BLOCK_COLS ? right : LINEAR_BLOCK_COLS;
+    const size_t n = (size_t)p->w->rows, k = (size_t)p->w->cols * dtype_bytes(p->w->type);
+    uint8_t *place = b->places + (size_t)worker * b->each, *padded = place + BLOCK_BYTES;
+    const uint8_t *x = p->x + (size_t)row * k;
+    float *sums = (float *)(void *)place;
+    if (rows < LINEAR_BLOCK_ROWS) {
+        memcpy(padded, x, (size_t)rows * k);
+        memset(padded + (size_t)rows * k, 0, (size_t)(LINEAR_BLOCK_ROWS - rows) * k);
+        x = padded;
+    }
+    linear_block(b->dev, worker, sums, x, p->w, col0);
+    for (int r = 0; r < rows; r++)
+        memcpy(p->y + (size_t)(row + r) * n + col0, sums + (size_t)r * (size_t)cols,
+               (size_t)cols * sizeof *sums);
+}
+
+static void do_blocks(struct dev *dev, const struct product *p)
+{
+    const size_t k = (size_t)p->w->cols * dtype_bytes(p->w->type);
+    struct blocks b = {.dev = dev,
+                       .p = p,
+                       .tiles = divide_up(p->t_gemm, LINEAR_BLOCK_ROWS),
+                       .each = BLOCK_BYTES + LINEAR_BLOCK_ROWS * k};
+    b.places = cpu_scratch(dev, SLOT_TILE, (size_t)cpu_of(dev)->threads * b.each);
+    if (b.places)
+        cpu_share(cpu_of(dev), b.tiles * divide_up(p->w->rows, LINEAR_BLOCK_COLS), do_block, &b);
+}
+
 static void few_rows(const struct cpu *cpu, const struct linear_rows *r)
 {
     if (cpu->isa == CPU_AVX512 && r->w.type == DTYPE_BF16 && cpu->bf16)
@@ -267,6 +314,10 @@ static void do_matrix(struct dev *dev, const struct product *p, int row)
 static void multiply(struct dev *dev, const struct product *p)
 {
     int row = 0, done = 1;
+    if (p->t_gemm > 0 && linear_blocks(dev, p->w)) {
+        do_blocks(dev, p);
+        row = p->t_gemm;
+    }
     for (; row < p->t_gemm && done > 0; row += done > 0 ? done : 0)
         done = do_tile(dev, p, row);
     if (done < 0)

@@ -29,6 +29,17 @@ void linear_rows_avx512bf16(const struct linear_rows *r); // BF16 by vdpbf16ps
 // kept for sync().
 bool linear_tile(struct dev *dev, void *y, const void *x, const struct weight *w, int tile);
 
+// Where a kernel of oneDNN's adds rows alike in tiles of one height on one thread alone (AMX, bf16), the matrix
+// path is blocks of LINEAR_BLOCK_ROWS of x and LINEAR_BLOCK_COLS rows of W, dealt to the threads. Is it so
+// for w, and are its blocks ready?
+enum { LINEAR_BLOCK_ROWS = 64, LINEAR_BLOCK_COLS = 512 };
+bool linear_blocks(struct dev *dev, const struct weight *w);
+
+// y [LINEAR_BLOCK_ROWS, the block's columns] from x [LINEAR_BLOCK_ROWS, w.cols] and W's rows from col0 on. Inside
+// cpu_share, after linear_blocks; a failure is kept for sync().
+void linear_block(struct dev *dev, int worker, float *y, const void *x, const struct weight *w,
+                  int col0);
+
 // y [n] int32 sums of a row to float32 in the same bytes: sum * (x_scale * w_scale[j]).
 void linear_scale_avx512(float *y, int n, float x_scale, const float *w_scale);
 
