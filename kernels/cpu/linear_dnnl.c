@@ -16,7 +16,7 @@
 // rows: 205; packed: 220 to 232), f32 108 (101 to 115), int8 350 (388). AMD EPYC (Zen 4), 2026-11-23,
 // thread time on a shared machine. Intel Xeon with AMX, shared, 2026-12-01, the same product of 512 rows: bf16 by
 // blocks 550 GFLOP/s on one core and 1,125 on two (105 and 215 with AVX-512's kernels, oneDNN alone with packed
-// weights 720 to 880 and 920 to 1,650), f32 196, int8 1,747 (581 without AMX).
+// weights 720 to 880 and 920 to 1,650), f32 165 to 196, int8 1,747 (581 without AMX).
 #include <stdlib.h>
 #include <string.h>
 

@@ -23,10 +23,10 @@
 //
 // At batch 1 it is latency, so each kernel asks for what is there before its predecessor has ended: a run's
 // first page, if this step does not write it, and in the second kernel all of the partial results and the
-// gate at once. With the same in attn_prep, 9B steps on one card (`model_check perf --quick yes`, depth 2,048
-// and 8,192) took 4.752 and 4.717 ms where delta_decode's changes of the same day alone gave 4.802 and
-// 4.768 on another card (without either 4.87 and 4.84 on both); the table above is older. Letting the next product in after the run's loads in
-// place of at the start was 0.01 to 0.03 ms slower. NVIDIA H200, 2026-12-01.
+// gate at once. With the same in attn_prep, 9B steps (`model_check perf --quick yes`, depth 2,048 and 8,192) took
+// 4.752 and 4.717 ms where delta_decode's changes of the same day alone gave 4.802 and 4.768 on another card
+// (without either 4.87 and 4.84 on both). The table above is older. Letting the next product in after the
+// run's loads in place of at the start was 0.01 to 0.03 ms slower. NVIDIA H200, 2026-12-01.
 #include <cfloat>
 
 #include "attention.cuh"

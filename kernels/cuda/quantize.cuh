@@ -62,17 +62,18 @@ template <typename x_t> struct quantizer {
     {
         return !(scale > 1e-30f && scale < 1e30f);
     }
+    __device__ float quotient(float x) const
+    {
+        if constexpr (std::is_same_v<x_t, bf16>)
+            return fmaf(x, inverse, x * lacks);
+        float v = x * inverse;
+        v = fmaf(fmaf(-v, scale, x), inverse, v);
+        return fmaf(fmaf(-v, scale, x), inverse, v);
+    }
     // In the lowest byte.
     __device__ uint32_t low_byte(float x) const
     {
-        float v = x * inverse;
-        if constexpr (std::is_same_v<x_t, bf16>) {
-            v = fmaf(x, inverse, x * lacks);
-        } else {
-            v = fmaf(fmaf(-v, scale, x), inverse, v);
-            v = fmaf(fmaf(-v, scale, x), inverse, v);
-        }
-        return __float_as_uint(fmaxf(v, -127.0f) + TO_WHOLE); // NaN is -127
+        return __float_as_uint(fmaxf(quotient(x), -127.0f) + TO_WHOLE); // NaN is -127
     }
     __device__ int8_t value(float x) const
     {

@@ -69,7 +69,8 @@ struct limit {
 // bf16's divergence may be what transformers' own bf16 run has (tests/gpu/hf_bf16.py, an H200, 2026-12-01;
 // there ours has 5.1e-3, 2.0e-4 and 3.3e-5). Another limit is about three times what was measured on the CPU
 // (2026-11-23: dense_a 1.8e-3, 0.980 and 0.15, 0.880; ratio3 6.5e-5, 0.975 and 4.7e-3, 0.855; bundled 6.6e-6,
-// 1.000 and 5.5e-4, 0.993; with a bf16 state, 2026-11-24: 1.8e-3, 0.990; 5.4e-6, 0.990; 1.6e-5, 1.000). dense_a and ratio3 have random weights: logits
+// 1.000 and 5.5e-4, 0.993; with a bf16 state, 2026-11-24: 1.8e-3, 0.990; 5.4e-6, 0.990; 1.6e-5, 1.000).
+// dense_a and ratio3 have random weights: logits
 // of standard deviation 16 and 4 and nothing that pulls towards a right answer, so a rounding error moves
 // them far more than a trained model; they are there to notice a change. A KL of 2e-3 is 0.003 bits a
 // token, far below what a reader or a benchmark sees.

@@ -2,11 +2,12 @@
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
 #   tests/gpu/run.sh [step...]   ops golden bf16 memcheck racecheck http perf ops_perf inverse rule loss reports same
-# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 59, bf16 21 (beside racecheck), perf 65 and about 17
-# for its prompts in a row, http 45 after perf, rule about 60 for each number of heads, most of it Triton's
-# (16/64 and 2/8 took 45 with kernels that were compiled); of 2026-11-24: reports 80, inverse 36. Cut off before
-# their end: same at 110; racecheck of --quick yes at 130, seven processes for parts of the kernels (RACE) at the
-# same time, after none (rule, attention) to 4 of 46 lines, without a finding; --quick brief has 129 of its 1,638 steps.
+# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 59, bf16 21 (beside racecheck), perf 70 for four of
+# its six runs, http 45 after perf, rule 46 for three shapes of one number of heads, most of it Triton's compiling
+# (16/64 and 2/8, 18 shapes, about 40 with that done); of 2026-11-24: reports 80, inverse 36. Cut off before
+# their end: same at 110; racecheck of --quick yes at 130, seven processes for parts of the kernels (RACE) at
+# the same time, after none (rule, attention) to 4 of 46 lines, without a finding. --quick brief has 129 of
+# its 1,638 steps and was not run there yet.
 # On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
 # transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.
