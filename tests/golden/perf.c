@@ -22,7 +22,8 @@ enum {
     CONTEXT_MAX = 131072,
     LENGTHS = 4,
     LENGTHS_QUICK = 2,
-    DECODE_STEPS = 32,
+    DECODE_STEPS = 32, // at least
+    SPLIT_STEPS = 8,
     BATCHES = 3,
     STEP_TOKENS = 8192
 };
@@ -31,7 +32,7 @@ static const struct plan {
     int batch_tokens;
 } ON_CPU = {{512, 2048, 8192, 32768}, {1, 8}, RIG_BATCH_TOKENS},
   ON_DEVICE = {{2048, 8192, 32768, CONTEXT_MAX}, {1, 8, 64}, STEP_TOKENS};
-#define PREFILL_MS 500 // short prompts are repeated this long
+#define BEST_MS 500 // short prompts and generated tokens are repeated this long
 enum { ROW_PROMPTS = 64, ROW_TOKENS = 8192 };
 #define ROW_MS 5000 // or fewer prompts than ROW_PROMPTS
 
@@ -113,7 +114,7 @@ static void prefill(struct bench *b, int length)
         int64_t begin = clock_ns();
         run_prompt(b, length);
         take_best(&best, begin, NULL, length);
-    } while (clock_ms_between(first, clock_ns()) < PREFILL_MS);
+    } while (clock_ms_between(first, clock_ns()) < BEST_MS);
     double flops, bytes;
     model_work_prefill(&b->work, length, b->rig.batch_tokens, &flops, &bytes);
     const char *which = NULL;
@@ -138,7 +139,28 @@ static void prefill_row(struct bench *b)
            prompts * ROW_TOKENS / seconds, prompts, seconds);
 }
 
-// The caches need not hold anything that was computed: what they hold does not change the time.
+// One token of each sequence behind `depth` - 1 others. The caches need not hold anything that was computed:
+// what they hold does not change the time.
+static void run_token(struct bench *b, const struct feed *f, int batch, int depth)
+{
+    for (int i = 0; i < batch; i++)
+        b->rig.pos[i] = depth - 1;
+    finish_step(b, rig_enqueue(&b->rig, f, batch));
+}
+
+static void split_token(struct bench *b, const struct feed *f, int depth, int64_t *split)
+{
+    double best = 0;
+    ops_timed_switch(true);
+    for (int i = 0; i < SPLIT_STEPS; i++) {
+        int64_t begin = clock_ns();
+        ops_timed_reset();
+        run_token(b, f, 1, depth);
+        take_best(&best, begin, split, 1);
+    }
+    ops_timed_switch(false);
+}
+
 static void decode(struct bench *b, int depth, int batch, int64_t *split)
 {
     struct feed f[RIG_SEQUENCES_MAX];
@@ -148,20 +170,18 @@ static void decode(struct bench *b, int depth, int batch, int64_t *split)
         return;
     }
     rig_reset(&b->rig);
-    for (int i = 0; i < batch; i++) {
-        b->rig.pos[i] = depth - DECODE_STEPS;
+    for (int i = 0; i < batch; i++)
         f[i] = (struct feed){.seq = i, .ids = b->ids + i, .t = 1, .decode = true, .last = true};
-    }
-    double best = 0, best_split = 0;
-    for (int i = 0; i < DECODE_STEPS; i++) {
-        const bool splits = split && i % 4 == 3;
+    double best = 0;
+    int steps = 0;
+    for (int64_t first = clock_ns();
+         steps < DECODE_STEPS || clock_ms_between(first, clock_ns()) < BEST_MS; steps++) {
         int64_t begin = clock_ns();
-        ops_timed_switch(splits);
-        ops_timed_reset();
-        finish_step(b, rig_enqueue(&b->rig, f, batch));
-        take_best(splits ? &best_split : &best, begin, splits ? split : NULL, 1);
+        run_token(b, f, batch, depth);
+        take_best(&best, begin, NULL, 1);
     }
-    ops_timed_switch(false);
+    if (split)
+        split_token(b, f, depth, split);
     const char *which = NULL;
     double flops, bytes;
     model_work_decode(&b->work, depth, batch, &flops, &bytes);

@@ -103,7 +103,7 @@ void rig_reset(struct rig *r)
 
 // The arrays of one step while it is put together.
 struct plan {
-    int *ids, *rows, *pages; // [batch_tokens], [batch_tokens + RIG_SEQUENCES_MAX]
+    int *ids, *rows, *pages; // [tokens], [tokens + RIG_SEQUENCES_MAX]
     int seqs[RIG_SEQUENCES_MAX];
     struct span spans[RIG_SEQUENCES_MAX];
     struct step step;
@@ -147,8 +147,11 @@ int rig_enqueue(struct rig *r, const struct feed *feeds, int n)
 {
     struct plan *p = mem_zero(1, sizeof *p);
     struct step *s = &p->step;
-    p->ids = mem_zero((size_t)r->batch_tokens, sizeof(int));
-    p->rows = mem_zero((size_t)r->batch_tokens + RIG_SEQUENCES_MAX, sizeof(int));
+    size_t tokens = 0;
+    for (int i = 0; i < n; i++)
+        tokens += (size_t)feeds[i].t;
+    p->ids = mem_zero(tokens, sizeof(int));
+    p->rows = mem_zero(tokens + RIG_SEQUENCES_MAX, sizeof(int));
     for (int i = 0; i < n; i++)
         add_feed(p, r, &feeds[i]);
     s->n_gemm_rows = s->n_rows;
