@@ -55,7 +55,7 @@ struct cuda {
     bool warm;   // no scratch grows any more
     bool settle; // the next cuda_launch waits for all that came before it, see cuda_settle
 
-    char *staging; // pinned ring through which uploads go
+    char *staging; // pinned ring through which uploads and downloads go
     size_t staging_at;
 
     bool failed;

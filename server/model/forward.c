@@ -34,19 +34,31 @@ static void check_step(const struct model *m, const struct step *s)
     CHECK(t == b->t);
 }
 
-// The step's arrays in device memory.
+// The next of the step's arrays, `used` bytes behind the first: where it will be in device memory.
+static void *stage(struct inputs *in, size_t *used, const void *array, size_t bytes)
+{
+    enum { ALIGN = 16 };
+    CHECK(bytes <= in->bytes - *used);
+    if (bytes) // n_rows may be 0 and rows NULL
+        memcpy(in->host + *used, array, bytes);
+    void *place = in->device + *used;
+    *used += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return place;
+}
+
+// The step's arrays to device memory by one copy: each costs a generated token microseconds. They lie where the
+// numbers that a recorded step has for its key put them.
 static struct batch upload_step(struct model *m, const struct step *s)
 {
+    struct inputs *in = &m->inputs;
     struct batch b = s->batch;
-    size_t spans = (size_t)b.n_spans, pages = spans * (size_t)b.pages_max;
-    m->ops->upload(m->dev, m->scratch.ids, s->ids, (size_t)b.t * sizeof(int));
-    m->ops->upload(m->dev, m->scratch.spans, b.spans, spans * sizeof(struct span));
-    m->ops->upload(m->dev, m->scratch.pages, b.pages, pages * sizeof(int));
-    if (s->n_rows)
-        m->ops->upload(m->dev, m->scratch.rows, s->rows, (size_t)s->n_rows * sizeof(int));
+    size_t spans = (size_t)b.n_spans, used = 0;
+    in->ids = stage(in, &used, s->ids, (size_t)b.t * sizeof(int));
+    in->rows = stage(in, &used, s->rows, (size_t)s->n_rows * sizeof(int));
     b.host_spans = s->batch.spans;
-    b.spans = m->scratch.spans;
-    b.pages = m->scratch.pages;
+    b.spans = stage(in, &used, s->batch.spans, spans * sizeof(struct span));
+    b.pages = stage(in, &used, s->batch.pages, spans * (size_t)b.pages_max * sizeof(int));
+    m->ops->upload(m->dev, in->device, in->host, used);
     return b;
 }
 
@@ -65,24 +77,35 @@ static void take_sum(struct scratch *s)
     s->x_next = x;
 }
 
-static void pick_rows(struct model *m, void *y, const void *x, int n_rows)
+// Are the rows that are wanted all of them, in their order?
+static bool wants_all(const struct step *s)
+{
+    for (int i = 0; i < s->n_rows; i++)
+        if (s->rows[i] != i)
+            return false;
+    return s->n_rows == s->batch.t;
+}
+
+static void *pick_rows(struct model *m, void *y, const void *x, int n_rows)
 {
     m->ops->gather(
         m->dev,
         &(struct gather_args){
-            .y = y, .x = x, .rows = m->scratch.rows, .n_rows = n_rows, .n = m->config.hidden_size});
+            .y = y, .x = x, .rows = m->inputs.rows, .n_rows = n_rows, .n = m->config.hidden_size});
+    return y;
 }
 
 // Norm and head of the rows that are wanted; the last layer's y is not in x yet.
 static void head(struct model *m, const struct step *s)
 {
     struct scratch *p = &m->scratch;
+    const bool all = wants_all(s);
+    const void *x = all ? p->x : pick_rows(m, p->rows_x, p->x, s->n_rows);
+    const void *y = all ? p->y : pick_rows(m, p->rows_y, p->y, s->n_rows);
     const struct linear_norm norm = {
-        .w = m->norm, .add = p->rows_y, .h = p->rows_x, .eps = m->config.rms_norm_eps};
-    pick_rows(m, p->rows_x, p->x, s->n_rows);
-    pick_rows(m, p->rows_y, p->y, s->n_rows);
+        .w = m->norm, .add = y, .h = p->rows_x, .eps = m->config.rms_norm_eps};
     m->ops->linear(m->dev, &(struct linear_args){.y = {p->logits},
-                                                 .x = p->rows_x,
+                                                 .x = x,
                                                  .norm = norm,
                                                  .w = {m->lm_head},
                                                  .n = 1,
@@ -94,8 +117,9 @@ static void head(struct model *m, const struct step *s)
 static void layers(struct model *m, const struct batch *b)
 {
     struct scratch *p = &m->scratch;
-    m->ops->embed(m->dev, &(struct embed_args){
-                              .y = p->x, .ids = p->ids, .table = m->embed_tokens, .t = b->t});
+    m->ops->embed(
+        m->dev,
+        &(struct embed_args){.y = p->x, .ids = m->inputs.ids, .table = m->embed_tokens, .t = b->t});
     const void *add = NULL; // what the part before left to be added to x
     for (int i = 0; i < m->config.num_hidden_layers; i++, add = p->y) {
         const struct layer *layer = &m->layers[i];
@@ -116,7 +140,8 @@ void model_forward(struct model *m, const struct step *s)
     check_step(m, s);
     const struct batch b = upload_step(m, s);
     // Generated tokens alone make the same launches again and again; prompts differ too much.
-    const bool generates = b.t_prefill == 0 && s->n_gemm_rows == 0;
+    const bool generates =
+        b.t_prefill == 0 && s->n_gemm_rows == 0 && (s->n_rows < b.t || wants_all(s));
     const struct step_key key = {b.t, b.n_spans, b.pages_max, s->n_rows};
     if (generates && m->ops->step_begin(m->dev, &key))
         return;

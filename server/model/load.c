@@ -88,6 +88,7 @@ struct model *model_load(const char *dir, const struct model_options *o, const s
     m->config = m->checkpoint.config;
     if (weights_bind(m, e) || memory_plan(m, ops->memory(dev), e) || allocate(m, e))
         goto failed;
+    m->inputs.host = mem_resize(NULL, m->inputs.bytes, 1);
     weights_fill(m);
     if (ops->sync(dev, why, sizeof why)) {
         err_set(e, ERR_DEVICE, "the device failed while loading: %s", why);
@@ -111,6 +112,7 @@ void model_destroy(struct model *m)
         if (slabs[i]->base)
             m->ops->release(m->dev, slabs[i]->base);
     checkpoint_close(&m->checkpoint);
+    mem_free(m->inputs.host);
     mem_free(m->bindings);
     mem_free(m->layers);
     mem_free(m);

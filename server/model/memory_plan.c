@@ -148,12 +148,23 @@ static void place_layer_scratch(struct slab *slab, struct scratch *s, const stru
     slab->overflow = attention.overflow || delta.overflow || mlp.overflow;
 }
 
+// Room for the most that a step can bring; see upload_step.
+static void place_inputs(struct model *m)
+{
+    struct inputs *in = &m->inputs;
+    const size_t spans = (size_t)m->options.sequences_max, before = m->step.used;
+    in->device = slab_take(&m->step, (size_t)m->options.batch_tokens, sizeof(int));
+    slab_take(&m->step, (size_t)m->options.batch_rows, sizeof(int));
+    slab_take(&m->step, spans, sizeof(struct span));
+    slab_take(&m->step, spans * (size_t)model_pages_max(m), sizeof(int));
+    in->bytes = m->step.used - before;
+}
+
 static void place_scratch(struct model *m)
 {
     const struct config *c = &m->config;
     struct scratch *s = &m->scratch;
     size_t t = (size_t)m->options.batch_tokens, n_rows = (size_t)m->options.batch_rows;
-    size_t spans = (size_t)m->options.sequences_max, pages = (size_t)model_pages_max(m);
     size_t bytes = m->act_bytes;
     s->x = act(&m->step, t, c->hidden_size, bytes);
     s->x_next = act(&m->step, t, c->hidden_size, bytes);
@@ -163,10 +174,7 @@ static void place_scratch(struct model *m)
     s->rows_x = act(&m->step, n_rows, c->hidden_size, bytes);
     s->rows_y = act(&m->step, n_rows, c->hidden_size, bytes);
     s->logits = slab_take(&m->step, n_rows, (size_t)c->vocab_size * sizeof(float));
-    s->ids = slab_take(&m->step, t, sizeof(int));
-    s->rows = slab_take(&m->step, n_rows, sizeof(int));
-    s->pages = slab_take(&m->step, spans * pages, sizeof(int));
-    s->spans = slab_take(&m->step, spans, sizeof(struct span));
+    place_inputs(m);
     m->report = slab_take(&m->step, 1, sizeof *m->report);
 }
 

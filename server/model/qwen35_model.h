@@ -52,10 +52,8 @@ struct layer {
 // Device buffers of one step. The three groups of layer buffers share one place: a layer's parts run
 // one after another.
 struct scratch {
-    int *ids, *rows, *pages; // [T], [n_rows], [n_spans, pages_max]
-    struct span *spans;      // [n_spans]
-    void *x, *x_next;        // [T, H]: residual stream, before and after what is added
-    void *h, *y;             // [T, H]: its norm, what a part of a layer adds to it
+    void *x, *x_next; // [T, H]: residual stream, before and after what is added
+    void *h, *y;      // [T, H]: its norm, what a part of a layer adds to it
     struct {
         void *qg, *k, *v, *q, *o; // [T, 2 Q], [T, kv_heads * head_dim] twice, [T, Q] twice
     } attention;
@@ -69,6 +67,13 @@ struct scratch {
     } mlp;
     void *rows_x, *rows_y; // [n_rows, H]
     float *logits;         // [n_rows, vocab_size]
+};
+
+// What the engine says of a step, one array behind another, in host and in device memory.
+struct inputs {
+    char *host, *device;
+    size_t bytes;    // that there are of each
+    int *ids, *rows; // of this step: [T], [n_rows], in device memory
 };
 
 // Memory handed out in order. With base NULL nothing is handed out but the sum is the same, so the plan
@@ -110,6 +115,7 @@ struct model {
     struct layer *layers;                 // [num_hidden_layers]
     struct slab weights, kv, state, step; // the memory itself
     struct scratch scratch;               // in step
+    struct inputs inputs;                 // its device memory in step
     struct inverse_report *report;        // in step
 };
 
