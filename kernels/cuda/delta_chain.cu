@@ -17,10 +17,9 @@
 // Measured: 1.25 us a chunk for 2 to 64 heads of one sequence, 2.28 us for 32 heads of four sequences.
 // Outputs by a warp's own products instead (no fence for the chain to wait for) took 1.37 and 2.92 us.
 // NVIDIA H200, 2026-11-24.
-#include <cudaTypedefs.h>
-
 #include "delta.cuh"
 #include "ptx.cuh"
+#include "tensor_map.cuh"
 
 static constexpr int COLUMNS = 64, GROUP = 128; // of a warpgroup of the chain: columns, threads
 
@@ -483,28 +482,17 @@ static __global__ void __launch_bounds__(chain_shape<GROUPS>::THREADS, 1)
 // Boxes of 64 rows of 64 values of the input, swizzled.
 static bool map_input(struct dev *dev, CUtensorMap *map, const struct delta_rule_args *a)
 {
-    static PFN_cuTensorMapEncodeTiled_v12000 encode;
     const cuuint64_t width = (cuuint64_t)(2 * a->k_heads + a->v_heads) * DELTA_DIM;
-    const cuuint64_t size[2] = {width, (cuuint64_t)a->batch.t}, stride[1] = {width * sizeof(bf16)};
-    const cuuint32_t box[2] = {64, 64}, step[2] = {1, 1};
-    if (!encode) {
-        void *entry = NULL;
-        cudaDriverEntryPointQueryResult found;
-        if (!cuda_ok(dev,
-                     cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
-                                                      cudaEnableDefault, &found),
-                     "cuTensorMapEncodeTiled"))
-            return false;
-        encode = (PFN_cuTensorMapEncodeTiled_v12000)entry;
-    }
-    const CUresult r =
-        encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)a->qkv, size, stride, box, step,
-               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    if (r != CUDA_SUCCESS)
-        cuda_fail(dev, "delta_rule: tensor map of %d x %d: driver error %d", a->batch.t, (int)width,
-                  (int)r);
-    return r == CUDA_SUCCESS;
+    const struct tensor_array qkv = {.p = a->qkv,
+                                     .type = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                                     .rank = 2,
+                                     .size = {width, (cuuint64_t)a->batch.t},
+                                     .stride = {width * sizeof(bf16)},
+                                     .box = {64, 64}};
+    if (tensor_map(map, &qkv))
+        return true;
+    cuda_fail(dev, "delta_rule: the driver takes no tensor map of %d x %d", a->batch.t, (int)width);
+    return false;
 }
 
 template <int GROUPS, typename state_t>

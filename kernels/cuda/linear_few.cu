@@ -9,50 +9,56 @@
 // another. x is normed and rounded by every block for itself, into shared memory: at one row that is cheaper
 // than a launch. The stream starts before the kernels ahead have ended, for weights do not change.
 //
-// What a block asks for itself meanwhile queues behind its stream's copies for the 5 us that device memory
+// What a block asks for itself meanwhile queues behind its lanes' copies for the 5 us that device memory
 // takes to fill all rings (21 to 25 MB). The copy engine does not, so it brings the row of x. Of gate and
 // up a block takes tiles by pairs, and the ninth warp keeps SiLU of the first for the second.
 //
-// Measured on NVIDIA H200s, 2026-11-24. By itself, one row, as linear_table.c does (`ops_check perf linear
-// --device cuda --act bf16`), microseconds where a copy moves 4.2 TB/s, before norm and pair came in: 9B gate
-// and up 51.8, int8 28.2; down 27.8, 16.5; in_proj 26.2, 16.2; out_proj 10.3, 8.3; lm_head 506.
-// A 9B step in one process after the other on one card, before and after (`model_check perf`, batch 1, depth
-// 2,048 and 8,192): int8 3.36, 3.35 ms and 3.20, 3.22; bf16 4.87, 4.84 and 4.87, 4.83.
-// Without the norm in it int8 3.41, without the pair 3.35, bf16 4.92 and 4.89, where all had 3.31 and 4.87.
+// Weights come by lanes' copies of lines, or where a block has many of them by boxes of the copy engine; see
+// linear_source.cuh. What a block asks for itself does not wait for boxes, so with those it reads x itself.
 //
-// Where the rings begin in shared memory matters: see SHIFT_BF16.
+// Measured, NVIDIA H200, 2026-12-01. By itself, one row, as linear_table.c does (`ops_check perf linear --device
+// cuda --act bf16`), microseconds where a copy moves 4.2 TB/s: 9B gate and up 50.6 (lines alone 53.2), int8 30.5;
+// down 28.2 (29.7), 19.1; in_proj 26.6 (29.8), 19.6; out_proj 13.2 (by boxes 14.6), 9.4; lm_head 486 (514), 4.19 TB/s.
+// A 9B step before boxes and with them, one process after the other on one card, twice (`model_check perf --quick
+// yes`, batch 1, depth 2,048 and 8,192): bf16 4.735, 4.742 and 4.704, 4.718 ms before, 4.502, 4.502 and 4.543,
+// 4.523 with; int8, of which lm_head alone is bf16, 3.032, 3.048 and 3.043, 3.047 before, 3.001, 2.995 and 3.021,
+// 3.001 with. Boxes of half the size 4.551 to 4.565 and 4.580 to 4.596, for gate and up and lm_head alone 4.652 and
+// 4.695; for out_proj too 4.57 and 4.60; of int8 as well 3.06 and 3.11. Norm and pair, on 2026-11-24: without the
+// norm in it int8 3.41, without the pair 3.35, bf16 4.92 and 4.89, where all had 3.31 and 4.87.
 //
-// Tried and not kept. The stream by the copy engine, pieces of 1 KB of eight rows: lm_head 485 us, 4.2 TB/s, gate
-// and up 50.5, which is all that memory gives; but out_proj 13.5 to 13.9, down 28.3 to 31.4, in_proj 27.8 to
-// 28.5: bf16 steps as fast as these, int8 ones 0.1 ms slower. A tensor map and one thread for all orders is the
-// better of its forms, a copy a row the worse, pieces of half the size and x by the copy engine too worse
-// again. Whoever finds where its 3 us a launch go has 4.5 ms a step. Also slower: one block a
-// multiprocessor; four warps for x beside the streams; the next run asked for in L2 as well.
+// Where the rings begin in shared memory matters to lines: see SHIFT_BF16.
 //
-// In a played 9B step, bf16, by marks of all blocks, 2026-12-01: gate and up have x 7.7 us after out_proj's end,
-// the slowest block 9.5, and half of their blocks end by 53, the last at 60 (each has 5 or 6 pairs of tiles,
-// and multiprocessors differ by 15 % in what they get). The next kernel's rings fill meanwhile, so down takes
-// 26.9 us, less than by itself. But between the ends of in_proj and of out_proj 18 us pass for 33 MB, with
-// empty rings after it: that is what a step loses most by. Tried against it and not kept, as steps were
-// within 1 % or slower: the next matrix's first 8, 17 or 34 MB asked for in L2 when a stream has no more
-// to order (8: -1 to +1 %, 17: 0 to +3 %, 34: +2 to 6 %; 8 after its last sums: -2 to +1 %): from L2 it comes
-// no faster than from memory; x looked at when two stages are ordered (it is there at 5.4 us in place of
-// 7.7, and the end is the same); one to three unfinished stages at a time while rings fill; delta_decode's y
-// handed over by flags, which are seen 2 to 4 us late, behind the copies. Untried: out_proj, gate and up as
-// one launch whose rings go on from the one into the others.
-#include "linear_rows.cuh"
+// Tried and not kept: boxes of a line, 1 KB, each of a lane's or all of one thread's order; a row's line a copy of
+// the engine; x by the engine behind boxes; one block a multiprocessor; four warps for x beside the streams; the
+// next run asked for in L2 as well.
+//
+// In a played 9B step, bf16, lines alone, by marks of all blocks, 2026-12-01: gate and up have x 7.7 us after
+// out_proj's end, the slowest block 9.5, and half of their blocks end by 53, the last at 60 (each has 5 or 6 pairs
+// of tiles, and multiprocessors differ by 15 % in what they get). The next kernel's rings fill meanwhile, so down
+// takes 26.9 us, less than by itself. But between the ends of in_proj and of out_proj 18 us pass for 33 MB, with
+// empty rings after it: that is what a step loses most by. Tried against it and not kept, as steps were within 1 %
+// or slower: the next matrix's first 8, 17 or 34 MB asked for in L2 when a stream has no more to order (8: -1 to
+// +1 %, 17: 0 to +3 %, 34: +2 to 6 %; 8 after its last sums: -2 to +1 %): from L2 it comes no faster than from
+// memory; x looked at when two stages are ordered (it is there at 5.4 us in place of 7.7, and the end is the
+// same); one to three unfinished stages at a time while rings fill; delta_decode's y handed over by flags, which
+// are seen 2 to 4 us late, behind the copies. Untried: out_proj, gate and up as one launch whose rings go on from
+// the one into the others.
+#include "linear_source.cuh"
 #include "quantize.cuh"
 
 constexpr int STREAMS = 8, THREADS = 32 * (STREAMS + 1), PER_SM = 2;
-constexpr int STAGE = 2;                    // pairs of a stage
-constexpr int DEPTH = 6, DEPTH_LEAST = 5;   // stages of a warp's ring: what fits beside x
+constexpr int LINES = 6, LINES_LEAST = 5;   // stages of a warp's ring: what fits beside x
+constexpr int BOXES = 3, BOXES_LEAST = 2;   // the same of boxes
 constexpr int BUFFERS = 4;                  // tiles' sums
 constexpr int HELD = 8;                     // packs of a row of x that a thread keeps
 constexpr int NORM_HELD = 3;                // of a row that is normed here
 constexpr int ROWS_MOST = 4, ROWS_INT8 = 2; // rows of x; int8 costs more to round in every block
 constexpr int X_BYTES = 28 << 10;           // of rounded x: two blocks fit in an SM
 constexpr int HALF_SM = 115200;             // of SM_SHARED each of two blocks can order so many
-constexpr int LINE = 128;
+constexpr int LINE = 128, BOX_ALIGN = 1024;
+// Boxes from so many bytes of W a block on: out_proj of 9B, 127 KB, is slower with them, in_proj and down, 383 KB,
+// are faster.
+constexpr size_t BOXED_BYTES = 256 << 10;
 // Bytes from a whole line to where the rings begin, of bf16: lm_head takes 515 us, with 0 or 64 590, with 16 or
 // 48 620 to 640; steps with int8 are 3 % slower with 32 than with 0. Why is not known.
 constexpr int SHIFT_BF16 = 32;
@@ -67,41 +73,56 @@ static_assert((NORM_HELD * THREADS + 31) / 32 <= 32, "a place a warp's share of 
 struct few_layout {
     int x_int8, stride_bf16, stride_int8, sums, sums_each, rings, depth, bytes;
     int raw; // bytes of a row as it is; 0: it is read from device memory
-    bool bf16s, int8s;
+    bool bf16s, int8s, boxes;
 };
 
-static int whole_lines(int bytes)
+static int whole(int bytes, int align)
 {
-    return (bytes + LINE - 1) / LINE * LINE;
+    return (bytes + align - 1) / align * align;
+}
+
+// Do boxes bring this call's weights? See linear_source.cuh.
+static bool takes_boxes(struct dev *dev, const struct rows_args *a)
+{
+    const size_t bytes = (size_t)a->tiles * TILE * (size_t)row_bytes(a->k, false);
+    for (int i = 0; i < a->n; i++)
+        if (a->m[i].int8)
+            return false;
+    return cuda_of(dev)->act == DTYPE_BF16 && row_bytes(a->k, false) % LINE == 0 &&
+           a->order[0].length % (2 * BOX_PAIRS) == 0 &&
+           bytes >= BOXED_BYTES * PER_SM * cuda_of(dev)->n_sm;
 }
 
 // With rings of `depth` stages.
-static few_layout layout_with(struct dev *dev, const struct rows_args *a, int depth)
+static few_layout layout_with(struct dev *dev, const struct rows_args *a, bool boxes, int depth)
 {
-    const int t = a->t;
+    const int t = a->t, pairs = boxes ? BOX_PAIRS : line_source<LINES>::STAGE;
     few_layout l = {};
+    l.boxes = boxes;
     for (int i = 0; i < a->n; i++)
         (a->m[i].int8 ? l.int8s : l.bf16s) = true;
     l.stride_bf16 = x_stride(a->order[0].blocks);
     l.stride_int8 = x_stride(a->order[1].blocks);
     l.x_int8 = l.bf16s ? t * l.stride_bf16 : 0;
-    if (t == 1)
+    if (t == 1 && !l.boxes)
         l.raw = a->k * (int)dtype_bytes(cuda_of(dev)->act);
     const int rounded = l.x_int8 + (l.int8s ? t * l.stride_int8 : 0);
     const int raw = l.raw * (a->norm.add ? 2 : 1);
     l.sums = rounded;
     l.sums_each = a->order[!l.bf16s].runs * t * TILE * (int)sizeof(float);
     const int end = l.sums + BUFFERS * l.sums_each;
-    l.rings = whole_lines(end > raw ? end : raw) + (l.int8s ? 0 : SHIFT_BF16);
+    l.rings = l.boxes ? whole(end, BOX_ALIGN)
+                      : whole(end > raw ? end : raw, LINE) + (l.int8s ? 0 : SHIFT_BF16);
     l.depth = depth;
-    l.bytes = l.rings + STREAMS * depth * STAGE * PAIR * (int)sizeof(uint4);
+    l.bytes = l.rings + STREAMS * depth * pairs * PAIR * (int)sizeof(uint4);
     return l;
 }
 
 static few_layout layout_of(struct dev *dev, const struct rows_args *a)
 {
-    const few_layout l = layout_with(dev, a, DEPTH);
-    return l.bytes <= HALF_SM ? l : layout_with(dev, a, DEPTH_LEAST);
+    const bool boxes = takes_boxes(dev, a);
+    const few_layout l = layout_with(dev, a, boxes, boxes ? BOXES : LINES);
+    return l.bytes <= HALF_SM ? l : layout_with(dev, a, boxes, boxes ? BOXES_LEAST : LINES_LEAST);
 }
 
 // A thread's share of a row: packs threadIdx.x, threadIdx.x + THREADS, .. All are asked for before the
@@ -235,9 +256,9 @@ __device__ __forceinline__ int next_tile(const struct rows_args &a, int tile)
 }
 
 // The warp's stream: the block's tiles from tile blockIdx.x on, of each its share, run by run.
-template <int DEEP> struct few_stream {
+template <typename source_t> struct few_stream {
     uint4 *ring;
-    struct rows_source source;
+    source_t source;
     int tile, run, block, end,
         stage; // of the stage ordered next; block .. end: the rest of its run
     uint64_t policy;
@@ -264,33 +285,30 @@ template <int DEEP> struct few_stream {
     __device__ void order(const struct rows_args &a)
     {
         if (tile < a.tiles) {
-#pragma unroll
-            for (int i = 0; i < STAGE; i++)
-                if (block + 2 * i < end)
-                    source.copy(ring + (stage * STAGE + i) * PAIR, block + 2 * i, policy);
-            block += 2 * STAGE;
+            source.fetch(ring, stage, block, end, policy);
+            block += 2 * source_t::STAGE;
             if (block >= end) {
                 run++;
                 find(a, false);
             }
         }
-        cp_async_commit_group();
-        stage = stage + 1 == DEEP ? 0 : stage + 1;
+        source.close();
+        stage = stage + 1 == source_t::DEEP ? 0 : stage + 1;
     }
 };
 
 // One run from the stream against x: the sums of row g, into `to` [t, TILE].
-template <typename sum_t, int DEEP>
-static __device__ __forceinline__ void stream_run(struct few_stream<DEEP> &s, const char *x,
+template <typename sum_t, typename source_t>
+static __device__ __forceinline__ void stream_run(struct few_stream<source_t> &s, const char *x,
                                                   int stride, const struct rows_args &a, int block,
                                                   int end, sum_t *to)
 {
+    constexpr int STAGE = source_t::STAGE;
     const int lane = threadIdx.x % 32, g = lane / 4;
     sum_t sum[4] = {};
     x += g * stride + lane % 4 * 16;
     for (; block < end; block += 2 * STAGE) {
-        cp_async_wait_group<DEEP - 1>();
-        __syncwarp(); // the other lanes' copies of the oldest stage are there too
+        s.source.wait(s.stage);
         const uint4 *pairs = s.ring + s.stage * STAGE * PAIR;
 #pragma unroll
         for (int i = 0; i < 2 * STAGE; i++)
@@ -298,7 +316,7 @@ static __device__ __forceinline__ void stream_run(struct few_stream<DEEP> &s, co
                 uint4 low = {};
                 if (g < a.t)
                     low = *(const uint4 *)(x + (block + i) * BLOCK);
-                block_product(sum, low, uint4{}, pair_read(pairs + i / 2 * PAIR, i % 2));
+                block_product(sum, low, uint4{}, source_t::read(pairs + i / 2 * PAIR, i % 2));
             }
         __syncwarp(); // all lanes have read it: it is the one ordered next
         s.order(a);
@@ -356,8 +374,8 @@ static __device__ void fold_all(const char *sums, const struct rows_args &a, con
     }
 }
 
-template <int DEEP>
-static __device__ void stream_all(struct few_stream<DEEP> &s, char *shared,
+template <typename source_t>
+static __device__ void stream_all(struct few_stream<source_t> &s, char *shared,
                                   const struct rows_args &a, const few_layout &l)
 {
     const int warp = threadIdx.x / 32;
@@ -369,7 +387,7 @@ static __device__ void stream_all(struct few_stream<DEEP> &s, char *shared,
             bar_sync(EMPTY + n % BUFFERS, THREADS); // the sums of BUFFERS tiles ago have been read
         for (int run = first_run(o, warp); run < first_run(o, warp + 1); run++) {
             const int at = run * a.t * TILE, block = run_begin(o, run), end = run_begin(o, run + 1);
-            if (int8)
+            if (source_t::INT8 && int8)
                 stream_run(s, shared + l.x_int8, l.stride_int8, a, block, end, (int *)to + at);
             else
                 stream_run(s, shared, l.stride_bf16, a, block, end, (float *)to + at);
@@ -415,30 +433,36 @@ static __device__ void stage_all(char *shared, float *x_scale, uint64_t *full,
                                  const few_layout &l)
 {
     __shared__ float squares[32];
-    const act_t *copied = (const act_t *)shared;
-    if (l.raw)
+    const act_t *copied = (const act_t *)shared, *x = (const act_t *)a.x;
+    const act_t *add = (const act_t *)a.norm.add;
+    if (l.raw) {
         copy_row(shared, full, a, l);
+        x = copied;
+        add = add ? copied + a.k : NULL;
+    }
     if (a.norm.w) {
         raw_pack<act_t> held[NORM_HELD];
-        norm_share(held, w, copied, a.norm.add ? copied + a.k : NULL, squares, a);
+        norm_share(held, w, x, add, squares, a);
         put_row(shared, x_scale, 0, held, a, l);
         return;
     }
     raw_pack<act_t> held[HELD];
     for (int t = 0; t < a.t; t++) {
-        fetch_share(held, l.raw ? copied : (const act_t *)a.x + (size_t)t * a.k, a.k);
+        fetch_share(held, x + (size_t)t * a.k, a.k);
         put_row(shared, x_scale, t, held, a, l);
     }
 }
 
-template <typename act_t, int DEEP>
+template <typename act_t, typename source_t>
 static __global__ void __launch_bounds__(THREADS, PER_SM)
-    few(const __grid_constant__ struct rows_args a, const __grid_constant__ struct few_layout l)
+    few(const __grid_constant__ struct rows_args a, const __grid_constant__ struct few_layout l,
+        const __grid_constant__ typename source_t::maps_t maps)
 {
-    extern __shared__ __align__(128) char shared[];
+    extern __shared__ __align__(1024) char shared[];
     __shared__ float x_scale[ROWS_MOST];
-    __shared__ uint64_t full;
+    __shared__ uint64_t full, stages[STREAMS][source_t::BARRIERS];
     const bool streaming = threadIdx.x < 32 * STREAMS;
+    const int warp = threadIdx.x / 32;
     raw_pack<float> w[NORM_HELD] = {};
     if (threadIdx.x == 32 * STREAMS && l.raw) {
         mbarrier_init(shared_address(&full), 1);
@@ -448,12 +472,14 @@ static __global__ void __launch_bounds__(THREADS, PER_SM)
     if (a.norm.w)
         fetch_share(w, a.norm.w, a.k);
     __syncthreads(); // `full` is there
-    few_stream<DEEP> s = {};
-    s.ring = (uint4 *)(shared + l.rings) + threadIdx.x / 32 * DEEP * STAGE * PAIR;
+    few_stream<source_t> s = {};
+    if (streaming)
+        s.source.begin(maps, stages[warp]);
+    s.ring = (uint4 *)(shared + l.rings) + warp * source_t::DEEP * source_t::STAGE * PAIR;
     s.tile = streaming ? blockIdx.x : a.tiles;
     s.policy = createpolicy_evict_first();
     s.find(a, true);
-    for (int i = 0; i < DEEP; i++)
+    for (int i = 0; i < source_t::DEEP; i++)
         s.order(a);
     griddepcontrol_wait();
     stage_all<act_t>(shared, x_scale, &full, w, a, l);
@@ -486,15 +512,39 @@ bool few_norms(struct dev *dev, const struct rows_args *a)
            layout_of(dev, a).bytes <= HALF_SM;
 }
 
-void linear_few(struct dev *dev, const struct rows_args *a)
+template <typename act_t, typename source_t>
+static void launch(struct dev *dev, const struct rows_args *a, const struct few_layout &l,
+                   const typename source_t::maps_t &maps)
 {
-    const struct few_layout l = layout_of(dev, a);
     const int most = (l.bytes <= HALF_SM ? PER_SM : 1) * cuda_of(dev)->n_sm;
     const int tiles = a->pair ? a->tiles / 2 : a->tiles;
     const struct cuda_shape shape = {(unsigned)(tiles < most ? tiles : most), THREADS,
                                      (size_t)l.bytes};
-    if (l.depth == DEPTH)
-        ACT_SWITCH(dev, (cuda_launch(dev, "linear", shape, few<act_t, DEPTH>, *a, l)));
+    cuda_launch(dev, "linear", shape, few<act_t, source_t>, *a, l, maps);
+}
+
+template <int DEPTH>
+static void launch_lines(struct dev *dev, const struct rows_args *a, const struct few_layout &l)
+{
+    const typename line_source<DEPTH>::maps_t none = {};
+    ACT_SWITCH(dev, (launch<act_t, line_source<DEPTH>>(dev, a, l, none)));
+}
+
+template <int DEPTH>
+static void launch_boxes(struct dev *dev, const struct rows_args *a, const struct few_layout &l)
+{
+    typename box_source<DEPTH>::maps_t maps = {};
+    for (int i = 0; i < a->n; i++)
+        if (!box_map(&maps.of[i], &a->m[i], a->k))
+            cuda_fail(dev, "linear: the driver takes no tensor map of %d x %d", a->m[i].rows, a->k);
+    launch<bf16, box_source<DEPTH>>(dev, a, l, maps);
+}
+
+void linear_few(struct dev *dev, const struct rows_args *a)
+{
+    const struct few_layout l = layout_of(dev, a);
+    if (l.boxes)
+        (l.depth == BOXES ? launch_boxes<BOXES> : launch_boxes<BOXES_LEAST>)(dev, a, l);
     else
-        ACT_SWITCH(dev, (cuda_launch(dev, "linear", shape, few<act_t, DEPTH_LEAST>, *a, l)));
+        (l.depth == LINES ? launch_lines<LINES> : launch_lines<LINES_LEAST>)(dev, a, l);
 }

@@ -11,11 +11,9 @@
 // down 679, 0.8B gate and up 109; the library and a second pass took 1700, 829, 301, 676, 248, on another
 // card. NVIDIA H200, 2026-11-24, `ops_check perf linear`, where a large product runs at 1,389 TOPS.
 // linear_lt.cu takes whichever is faster.
-#include <cuda.h>
-#include <cudaTypedefs.h>
-
 #include "linear.cuh"
 #include "pack.cuh"
+#include "tensor_map.cuh"
 
 namespace
 {
@@ -230,22 +228,13 @@ __global__ void __launch_bounds__(THREADS, 1)
 // A row-major int8 matrix in boxes of `box` rows and DEEP columns. False: the driver does not take it.
 bool make_map(CUtensorMap *map, const void *p, int rows, int k, int box)
 {
-    static PFN_cuTensorMapEncodeTiled_v12000 encode;
-    if (!encode) {
-        void *entry = NULL;
-        cudaDriverEntryPointQueryResult found;
-        if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
-                                             cudaEnableDefault, &found) != cudaSuccess ||
-            found != cudaDriverEntryPointSuccess)
-            return false;
-        encode = (PFN_cuTensorMapEncodeTiled_v12000)entry;
-    }
-    const cuuint64_t sizes[2] = {(cuuint64_t)k, (cuuint64_t)rows}, strides[1] = {(cuuint64_t)k};
-    const cuuint32_t boxes[2] = {DEEP, (cuuint32_t)box}, steps[2] = {1, 1};
-    return encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, (void *)p, sizes, strides, boxes, steps,
-                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+    const struct tensor_array a = {.p = p,
+                                   .type = CU_TENSOR_MAP_DATA_TYPE_UINT8,
+                                   .rank = 2,
+                                   .size = {(cuuint64_t)k, (cuuint64_t)rows},
+                                   .stride = {(cuuint64_t)k},
+                                   .box = {DEEP, (cuuint32_t)box}};
+    return tensor_map(map, &a);
 }
 } // namespace
 

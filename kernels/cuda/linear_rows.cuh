@@ -87,13 +87,18 @@ __device__ __forceinline__ int run_begin(const struct rows_order &o, int run)
     return min(run * o.length, o.blocks);
 }
 
-__device__ __forceinline__ const struct rows_matrix &matrix_of(const struct rows_args &a, int tile)
+__device__ __forceinline__ int matrix_index(const struct rows_args &a, int tile)
 {
     int i = 0;
 #pragma unroll
     for (int j = 1; j < LINEAR_MAX; j++)
         i = j < a.n && tile >= a.m[j].tile0 ? j : i;
-    return a.m[i];
+    return i;
+}
+
+__device__ __forceinline__ const struct rows_matrix &matrix_of(const struct rows_args &a, int tile)
+{
+    return a.m[matrix_index(a, tile)];
 }
 
 // What a lane copies of a tile: 16 bytes of a line of row lane / 8 and of the fourth row after it.

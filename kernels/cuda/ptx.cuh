@@ -200,6 +200,22 @@ static __device__ __forceinline__ void cp_async_bulk_tensor_2d(uint32_t dst, con
 #endif
 }
 
+// The same of a map of three dimensions, with a policy for L2.
+static __device__ __forceinline__ void cp_async_bulk_tensor_3d_hint(uint32_t dst, const void *map,
+                                                                    const int (&at)[3],
+                                                                    uint32_t barrier,
+                                                                    uint64_t policy)
+{
+#if PTX_SM90
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 ".L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(dst),
+                 "l"(map), "r"(barrier), "r"(at[0]), "r"(at[1]), "r"(at[2]), "l"(policy)
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
 // bytes from shared to global memory, both multiples of 16.
 static __device__ __forceinline__ void cp_async_bulk_store(void *dst, uint32_t src, uint32_t bytes)
 {

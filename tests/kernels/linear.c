@@ -46,6 +46,8 @@ static const struct shape SHAPES[] = {
     {DTYPE_BF16, 300, 256, 64, 512, 37, false, true},
     {DTYPE_BF16, 40, 0, 16, 17408, 8, false, true},
     {DTYPE_BF16, 3, 0, 25000, 256, 1, false, true}, // many tiles a block
+    {DTYPE_BF16, 6, 0, 17507, 2048, 2, false,
+     true}, // pieces by boxes on a GPU of up to 133 multiprocessors
     {DTYPE_INT8, 1, 0, 25000, 512, 1, false, true},
     {DTYPE_INT8, 2, 0, 50, 1008, 1, false, true},
     {DTYPE_INT8, 64, 0, 328, 1040, 5, false, true},
@@ -82,7 +84,7 @@ static const struct shape SHAPES[] = {
     {DTYPE_INT8, 8, 0, 65536, 1024, 1, false, true},
     {DTYPE_INT8, 512, 512, 4096, 1024, 1, false, true},
 };
-enum { N = 44, ALL = sizeof SHAPES / sizeof *SHAPES };
+enum { N = 45, ALL = sizeof SHAPES / sizeof *SHAPES };
 
 // Where W begins in its buffer.
 static size_t shift(const struct shape *s)
@@ -267,24 +269,32 @@ static void check_gate(const struct ops *ops, struct dev *dev, enum dtype type)
 
 // A norm before and SwiGLU's product behind give the bits of rmsnorm, the products and silu_mul: outs of
 // calls that do it all, and of the operations apart.
-enum { FUSED_ROWS = 2416, FUSED_COLS = 1024, FUSED_OUTS = 4 }; // y of gate, up and a third, sum
+enum { FUSED_OUTS = 4 }; // y of gate, up and a third, sum
+
+struct fused_shape {
+    enum dtype type;
+    int t, t_gemm, rows, cols;
+};
 
 struct fused {
+    struct fused_shape shape;
     struct check_buf *x, *add, *norm, *h, *w[2], *scale, *out[2][FUSED_OUTS];
 };
 
-static struct fused fused_bufs(struct check_case *c, enum dtype type, int t)
+static struct fused fused_bufs(struct check_case *c, const struct fused_shape *s)
 {
     const struct check_limit none = {0};
-    const double size = type == DTYPE_INT8 ? 127 : 1;
-    const size_t n = (size_t)t * FUSED_COLS, n_out = (size_t)t * FUSED_ROWS;
-    struct fused f = {.x = rows_act(c, "x", n, 1),
+    const double size = s->type == DTYPE_INT8 ? 127 : 1;
+    const size_t rows = (size_t)s->rows, cols = (size_t)s->cols, n = (size_t)s->t * cols,
+                 n_out = (size_t)s->t * rows;
+    struct fused f = {.shape = *s,
+                      .x = rows_act(c, "x", n, 1),
                       .add = rows_act(c, "add", n, 1),
-                      .norm = rows_normal(c, "norm", FUSED_COLS, 0.5),
+                      .norm = rows_normal(c, "norm", cols, 0.5),
                       .h = check_work(c, "h", check_act(c), n),
-                      .scale = check_input(c, "scale", DTYPE_F32, FUSED_ROWS)};
+                      .scale = check_input(c, "scale", DTYPE_F32, rows)};
     for (int i = 0; i < 2; i++) {
-        f.w[i] = check_input(c, "w", type, FUSED_ROWS * FUSED_COLS);
+        f.w[i] = check_input(c, "w", s->type, rows * cols);
         check_fill_uniform(c, f.w[i], -size, size);
         for (int k = 0; k < FUSED_OUTS; k++)
             f.out[i][k] = check_output(c, "y", check_act(c), k < 3 ? n_out : n, none);
@@ -315,9 +325,10 @@ static void do_together(const struct check_case *c, const struct fused *f, struc
 static void do_apart(const struct check_case *c, const struct fused *f, struct linear_args a)
 {
     struct check_buf *const *y = f->out[1];
-    const size_t at = (size_t)a.t_gemm * FUSED_ROWS;
+    const int rows = f->shape.rows;
+    const size_t at = (size_t)a.t_gemm * (size_t)rows;
     c->ops->rmsnorm(c->dev, &(struct rmsnorm_args){f->h->dev, f->x->dev, f->add->dev, y[3]->dev,
-                                                   f->norm->dev, a.t, FUSED_COLS, 1e-6f});
+                                                   f->norm->dev, a.t, f->shape.cols, 1e-6f});
     a.x = f->h->dev;
     a.n = 3;
     for (int k = 0; k < a.n; k++)
@@ -327,25 +338,28 @@ static void do_apart(const struct check_case *c, const struct fused *f, struct l
                                                      .gate = check_act_at(c, y[0]->dev, at),
                                                      .up = check_act_at(c, y[1]->dev, at),
                                                      .t = a.t - a.t_gemm,
-                                                     .n = FUSED_ROWS});
+                                                     .n = rows});
 }
 
-static void check_fused(const struct ops *ops, struct dev *dev, enum dtype type, int t, int t_gemm)
+static void check_fused(const struct ops *ops, struct dev *dev, struct fused_shape s)
 {
     struct check_case c = {.ops = ops, .dev = dev, .random = 96};
-    const struct fused f = fused_bufs(&c, type, t);
-    const struct weight gate = {f.w[0]->dev, f.scale->dev, type, FUSED_ROWS, FUSED_COLS},
-                        up = {f.w[1]->dev, f.scale->dev, type, FUSED_ROWS, FUSED_COLS},
-                        third = {f.w[0]->dev, f.scale->dev, type, FUSED_ROWS - 16, FUSED_COLS};
-    const struct linear_args a = {.x = f.x->dev, .w = {gate, up, third}, .t = t, .t_gemm = t_gemm};
+    const struct fused f = fused_bufs(&c, &s);
+    const struct weight gate = {f.w[0]->dev, f.scale->dev, s.type, s.rows, s.cols},
+                        up = {f.w[1]->dev, f.scale->dev, s.type, s.rows, s.cols},
+                        third = {f.w[0]->dev, f.scale->dev, s.type, s.rows - 16, s.cols};
+    const struct linear_args a = {
+        .x = f.x->dev, .w = {gate, up, third}, .t = s.t, .t_gemm = s.t_gemm};
     do_together(&c, &f, a);
     do_apart(&c, &f, a);
     for (int k = 0; k < FUSED_OUTS; k++) {
         char *got[2] = {check_download(&c, f.out[0][k]), check_download(&c, f.out[1][k])};
-        check_true(!memcmp(got[0] + CHECK_GUARD, got[1] + CHECK_GUARD,
-                           f.out[0][k]->n * dtype_bytes(check_act(&c))),
-                   "linear: norm and glu differ from doing them apart (%s, t=%d, matrix %d, y %d)",
-                   dtype_name(type), t, t_gemm, k);
+        check_true(
+            !memcmp(got[0] + CHECK_GUARD, got[1] + CHECK_GUARD,
+                    f.out[0][k]->n * dtype_bytes(check_act(&c))),
+            "linear: norm and glu differ from doing them apart (%s, t=%d, matrix %d, %d x %d, "
+            "y %d)",
+            dtype_name(s.type), s.t, s.t_gemm, s.rows, s.cols, k);
         free(got[0]);
         free(got[1]);
     }
@@ -435,7 +449,10 @@ static void extra(const struct ops *ops, struct dev *dev)
     static const int ROWS_OF[][2] = {{1, 0}, {2, 0}, {4, 1}, {70, 33}, {33, 33}}; // t, t_gemm
     for (size_t i = 0; i < sizeof ROWS_OF / sizeof *ROWS_OF; i++)
         for (int k = 0; k < 3; k++)
-            check_fused(ops, dev, TYPES[k], ROWS_OF[i][0], ROWS_OF[i][1]);
+            check_fused(ops, dev,
+                        (struct fused_shape){TYPES[k], ROWS_OF[i][0], ROWS_OF[i][1], 2416, 1024});
+    check_fused(ops, dev,
+                (struct fused_shape){DTYPE_BF16, 1, 0, 9008, 2048}); // by boxes, see SHAPES
 }
 
 static void figures(const struct ops *ops, struct dev *dev)
