@@ -6,6 +6,7 @@
 
 #include "checkpoint.h"
 #include "mem.h"
+#include "tally.h"
 
 const struct ops *rig_ops = &ops_cpu;
 
@@ -42,12 +43,15 @@ int rig_open(struct rig *r, const char *dir, const struct rig_options *o, const 
     struct err e;
     char why[256];
     *r = (struct rig){.ops = ops, .sequences = o->sequences};
-    r->batch_tokens = o->batch_tokens ? o->batch_tokens : RIG_BATCH_TOKENS;
+    r->batch_tokens = o->batch_tokens ? o->batch_tokens
+                      : tally_brief   ? RIG_BATCH_BRIEF // a device warms up with three such steps
+                                      : RIG_BATCH_TOKENS;
+    const int rows = r->batch_tokens < RIG_BATCH_TOKENS ? r->batch_tokens : RIG_BATCH_TOKENS;
     struct model_options mo = {.dtype = o->dtype,
                                .state_dtype = o->state,
                                .context_max = o->context,
                                .batch_tokens = r->batch_tokens,
-                               .batch_rows = RIG_BATCH_TOKENS + RIG_SEQUENCES_MAX,
+                               .batch_rows = rows + RIG_SEQUENCES_MAX,
                                .kv_bytes = o->kv_bytes,
                                .sequences_max = o->sequences,
                                .chunk = o->chunk ? o->chunk : 64,

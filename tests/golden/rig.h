@@ -8,7 +8,7 @@
 
 #include "qwen35.h"
 
-enum { RIG_SEQUENCES_MAX = 64, RIG_BATCH_TOKENS = 512 };
+enum { RIG_SEQUENCES_MAX = 64, RIG_BATCH_TOKENS = 512, RIG_BATCH_BRIEF = 128 };
 
 struct rig_options {
     enum dtype dtype, state;   // state: model_options' state_dtype
@@ -18,7 +18,7 @@ struct rig_options {
     int chunk;                 // 0: 64
     const char *method, *type; // inverse_parse's; NULL: "auto", "fp32"
     bool residuals;            // check every chunk's inverse
-    int batch_tokens;          // 0: RIG_BATCH_TOKENS
+    int batch_tokens;          // 0: RIG_BATCH_TOKENS, or with --quick brief RIG_BATCH_BRIEF
     size_t kv_bytes;           // 0: the model's default
 };
 

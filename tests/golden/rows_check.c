@@ -20,6 +20,17 @@ struct trace {
     int vocab;
 };
 
+// What is run of them, and of COMPANY; the rest of a trace stays zero.
+static int prompt_tokens(void)
+{
+    return tally_brief ? 2 * CHUNK - 2 : PROMPT;
+}
+
+static int answer_tokens(void)
+{
+    return tally_brief ? 2 : ANSWER;
+}
+
 static struct trace trace_create(int vocab)
 {
     size_t v = (size_t)vocab;
@@ -52,28 +63,29 @@ static int token(int seq, int i, int vocab)
 static void run(struct rig *r, int company, int cut, struct trace *out)
 {
     int ids[1 + COMPANY][PROMPT + ANSWER];
+    const int prompt_end = prompt_tokens(), end = prompt_end + answer_tokens();
     size_t v = (size_t)r->vocab;
     rig_reset(r);
     for (int s = 0; s <= company; s++)
         for (int i = 0; i < PROMPT + ANSWER; i++)
             ids[s][i] = token(s, i, r->vocab);
-    while (r->pos[0] < PROMPT + ANSWER) {
+    while (r->pos[0] < end) {
         struct feed f[1 + COMPANY];
         int n = 0, pos = r->pos[0];
-        bool prompt = pos < PROMPT;
-        int t = !prompt ? 1 : PROMPT - pos < cut ? PROMPT - pos : cut;
+        bool prompt = pos < prompt_end;
+        int t = !prompt ? 1 : prompt_end - pos < cut ? prompt_end - pos : cut;
         struct feed own = {.seq = 0,
                            .ids = ids[0] + pos,
                            .t = t,
                            .decode = !prompt,
                            .all = prompt,
-                           .last = pos + t >= PROMPT};
+                           .last = pos + t >= prompt_end};
         if (prompt)
             f[n++] = own;
         for (int decode = 0; decode < 2; decode++) {
             for (int s = 1; s <= company; s++) {
                 int at = r->pos[s], want = 10 + 7 * s;
-                if (at < PROMPT + ANSWER && decode == (at >= want))
+                if (at < end && decode == (at >= want))
                     f[n++] = (struct feed){.seq = s,
                                            .ids = ids[s] + at,
                                            .t = decode ? 1 : want - at,
@@ -92,7 +104,7 @@ static void run(struct rig *r, int company, int cut, struct trace *out)
         size_t row = prompt ? (size_t)t : 0;
         for (int i = 0; i < n && f[i].seq != 0; i++)
             row += f[i].last;
-        memcpy(out->last + (size_t)(pos + t - PROMPT) * v, logits + row * v, v * sizeof(float));
+        memcpy(out->last + (size_t)(pos + t - prompt_end) * v, logits + row * v, v * sizeof(float));
     }
 }
 
@@ -141,14 +153,15 @@ static void check_types_of(struct tally *t, const char *name, const char *dir,
     }
     struct trace other = trace_create(r.vocab);
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        const int company = tally_brief && ways[i].company ? 2 : ways[i].company;
         if (tally_brief && i != 2)
             continue;
-        run(&r, ways[i].company, ways[i].cut, &other);
+        run(&r, company, ways[i].cut, &other);
         tally_add(
             t,
             (!rounds || !reference(dir, types, ways[i].cut, &alone)) && trace_equal(&alone, &other),
             "%s, %s%s: the same bits on two threads beside %d sequences, cut every %d tokens", name,
-            dtype_name(types->weights), rounds ? ", bf16 state" : "", ways[i].company, ways[i].cut);
+            dtype_name(types->weights), rounds ? ", bf16 state" : "", company, ways[i].cut);
     }
     trace_fini(&alone);
     trace_fini(&other);

@@ -9,7 +9,7 @@
 set -euo pipefail
 out=$(realpath -m "${1:?usage: pack.sh OUT.tar.xz}")
 cd "$(dirname "$0")/../.."
-programs=(ops_check model_check deltaserve)
+programs=(ops_check model_check deltaserve no_library.so)
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 mkdir -p "$stage/build/cuda/lib"

@@ -2,12 +2,9 @@
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
 #   tests/gpu/run.sh [step...]   ops golden bf16 memcheck racecheck http perf ops_perf inverse rule loss reports same
-# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 59, bf16 21 (beside racecheck), perf 70 for four of
-# its six runs, http 45 after perf, rule 46 for three shapes of one number of heads, most of it Triton's compiling
-# (16/64 and 2/8, 18 shapes, about 40 with that done); of 2026-11-24: reports 80, inverse 36. Cut off before
-# their end: same at 110; racecheck of --quick yes at 130, seven processes for parts of the kernels (RACE) at
-# the same time, after none (rule, attention) to 4 of 46 lines, without a finding. --quick brief has 129 of
-# its 1,638 steps and was not run there yet.
+# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 59, racecheck 290, bf16 21, perf 105, http 45 after
+# perf, rule 46 for three shapes of one number of heads, most of it Triton's compiling (16/64 and 2/8, 18 shapes,
+# about 40 with that done); of 2026-11-24: reports 80, inverse 36. same was cut off at 110, before its end.
 # On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
 # transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.
@@ -59,15 +56,16 @@ for step in "${steps[@]}"; do
             --kernel-name-exclude kernel_substring=nvjet,kernel_substring=cutlass \
             "$bin/model_check" check --device cuda --quick yes
         ;;
-    # Ours by name: racecheck of any other float32 product takes minutes. RACE="few wide" checks those; with
-    # delta_decode's step_kernel, without which the sanitizer itself fails ("hardware exception").
+    # Ours by name, in place of the library's too (no_library.c); and what no golden model is large enough for.
+    # Kernels on clusters (step_kernel, sample, logprobs, int8_product) must be among those that are checked, or the
+    # sanitizer fails; so RACE="wide step_kernel sample logprobs int8_product" for one of ours alone.
     racecheck)
-        own=${RACE:-few wide chain_kernel prepare default_kernel general_kernel any_kernel row_kernel decode
-            combine prefill attend split_kernel sample logprobs gather embed rmsnorm gated_norm conv_kernel
-            quantize silu_mul convert int8_product plain_ residual_kernel}
-        run compute-sanitizer --tool racecheck --error-exitcode 9 \
-            --kernel-name "kernel_substring=step_kernel$(printf ',kernel_substring=%s' $own)" \
-            "$bin/model_check" check --device cuda --quick brief
+        own=$(printf ',kernel_substring=%s' ${RACE:-few wide chain_kernel prepare default_kernel general_kernel \
+            any_kernel row_kernel step_kernel decode combine prefill attend split_kernel sample logprobs gather embed \
+            rmsnorm gated_norm conv_kernel quantize silu_mul convert int8_product plain_ residual_kernel})
+        race=(env LD_PRELOAD="$bin/no_library.so" compute-sanitizer --tool racecheck --error-exitcode 9 --kernel-name)
+        run "${race[@]}" "${own:1}" "$bin/model_check" check --device cuda --quick brief
+        run "${race[@]}" kernel_substring=box_source "$bin/ops_check" check linear --device cuda --act bf16
         ;;
     http)
         for model in dummy:0.8B dummy:9B; do
