@@ -482,6 +482,12 @@ static void read_report(struct batcher *b)
         stats_max(STATS_INVERSE_RESIDUAL_PPB, (int64_t)((double)report.residual_max * 1e9));
 }
 
+void batcher_tell(struct batcher *b)
+{
+    for (int i = 0; i < b->n_running; i++)
+        gen_tell(b->running[i]);
+}
+
 int batcher_step(struct batcher *b, struct err *e)
 {
     CHECK(b->n_running > 0);
@@ -491,11 +497,15 @@ int batcher_step(struct batcher *b, struct err *e)
     trace_step(b);
     model_forward(b->parts.model, &b->step);
     b->sampling.logits = model_logits(b->parts.model);
-    if (sampler_run(b->sampler, &b->sampling, e) != 0)
+    sampler_begin(b->sampler, &b->sampling);
+    batcher_tell(b); // of the step before, while the device is at this one
+    if (sampler_end(b->sampler, &b->sampling, e) != 0)
         return -1;
     stats_add(STATS_STEPS, 1);
     stats_add(STATS_STEP_US, (clock_ns() - start) / 1000);
     apply_step(b);
+    if (!b->parts.ops->async)
+        batcher_tell(b);
     read_report(b);
     return 0;
 }

@@ -42,8 +42,11 @@ enum plan_wait batcher_admit(struct batcher *b, struct gen *g);
 void batcher_drop_cancelled(struct batcher *b);              // fail those whose flag is set
 void batcher_fail(struct batcher *b, const struct err *why); // fail all
 
-// One step of all running gens, at least one. ERR_DEVICE: the device is lost, gens are as before.
+// One step of all running gens, at least one. ERR_DEVICE: the device is lost, gens are as before. Readers of
+// gens that go on may be told of it in the next step only, or by batcher_tell.
 int batcher_step(struct batcher *b, struct err *e) MUST_USE;
+
+void batcher_tell(struct batcher *b); // before anything that delays the next step
 
 int batcher_running(const struct batcher *b); // any thread
 

@@ -216,6 +216,7 @@ static int run_task(struct engine *en, struct err *e)
     struct task *k = begin_task(en);
     if (!k)
         return 0;
+    batcher_tell(en->batcher);
     const struct engine_task *t = k->what;
     bool hold = t->exclusive && k->beside == 0;
     if (hold) {

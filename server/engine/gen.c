@@ -163,8 +163,17 @@ void gen_push(struct gen *g, const struct gen_draw *d, bool end_id, int64_t now_
     g->status.first_ns = i == 0 ? now_ns : g->status.first_ns;
     g->status.last_ns = now_ns;
     g->prompt_ready = g->prompt_tokens != NULL;
-    if (publish(g, seen, false) && g->finish == GEN_FINISH_NONE)
-        wake_reader(g);
+    g->news = publish(g, seen, false) || g->news;
+    pthread_mutex_unlock(&g->lock);
+}
+
+void gen_tell(struct gen *g)
+{
+    if (!g->news)
+        return;
+    g->news = false;
+    pthread_mutex_lock(&g->lock);
+    wake_reader(g);
     pthread_mutex_unlock(&g->lock);
 }
 

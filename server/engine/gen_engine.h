@@ -28,6 +28,7 @@ struct gen {
     int n_done;             // prompt tokens computed
     enum gen_finish finish; // why it is over; GEN_FINISH_NONE while it goes on
     uint64_t served;        // plan.h
+    bool news;              // output that gen_tell has not told of
     struct detok detok;
 
     pthread_mutex_t lock; // guards all below
@@ -74,8 +75,12 @@ void gen_begin(struct gen *g, const struct tokenizer *tk, int64_t now_ns); // qu
 void gen_push_prompt(struct gen *g, int i, const struct gen_draw *d);
 
 // One more output token. end_id: it ends the generation and has no text. When the generation is over
-// g->finish says why, and no reader is woken, as gen_end must follow.
+// g->finish says why, and gen_end must follow; else gen_tell.
 void gen_push(struct gen *g, const struct gen_draw *d, bool end_id, int64_t now_ns);
+
+// Wakes the reader if there is something new. Apart from gen_push, because to wake a sleeping thread costs
+// tens of microseconds, in which the device had better have its next step.
+void gen_tell(struct gen *g);
 
 // The engine's last touch: g may be gone when these return.
 void gen_end(struct gen *g);

@@ -256,12 +256,9 @@ static void find_logprobs(struct sampler *s, const struct sampler_step *st, int 
                                  .n_tokens = s->limits.n_tokens,
                                  .top_n = s->top_n,
                              });
-    download(s, &s->logprob, 0, (size_t)n);
-    download(s, &s->top_ids, 0, (size_t)n * (size_t)s->top_n);
-    download(s, &s->top_logprob, 0, (size_t)n * (size_t)s->top_n);
 }
 
-int sampler_run(struct sampler *s, const struct sampler_step *st, struct err *e)
+void sampler_begin(struct sampler *s, const struct sampler_step *st)
 {
     int n_sampled = st->n_logprobs + st->n_plain, n_wanted = st->n_prompt + st->n_logprobs;
     CHECK(st->n_prompt + n_sampled <= s->limits.rows_max && n_sampled <= s->limits.sampled_max);
@@ -281,7 +278,15 @@ int sampler_run(struct sampler *s, const struct sampler_step *st, struct err *e)
         s->ops->copy(s->dev, raw, s->saved, raw_bytes);
     if (n_wanted)
         find_logprobs(s, st, n_wanted);
-    download(s, &s->ids, (size_t)st->n_prompt, (size_t)n_sampled);
+}
+
+int sampler_end(struct sampler *s, const struct sampler_step *st, struct err *e)
+{
+    const size_t n_wanted = (size_t)(st->n_prompt + st->n_logprobs);
+    download(s, &s->logprob, 0, n_wanted);
+    download(s, &s->top_ids, 0, n_wanted * (size_t)s->top_n);
+    download(s, &s->top_logprob, 0, n_wanted * (size_t)s->top_n);
+    download(s, &s->ids, (size_t)st->n_prompt, (size_t)(st->n_logprobs + st->n_plain));
 
     char why[256];
     if (s->ops->sync(s->dev, why, sizeof why) != 0)

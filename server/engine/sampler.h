@@ -43,12 +43,15 @@ struct sampler *sampler_create(const struct ops *ops, struct dev *dev,
                                const struct sampler_limits *limits, struct err *e) MUST_USE;
 void sampler_destroy(struct sampler *s); // NULL is fine
 
-// Run one step's rows. Logprobs are those of the raw logits, before bias and penalties, whatever the
-// row is then sampled with. Fails with ERR_DEVICE only.
-int sampler_run(struct sampler *s, const struct sampler_step *st, struct err *e) MUST_USE;
+// Enqueue one step's rows. Logprobs are those of the raw logits, before bias and penalties, whatever the
+// row is then sampled with.
+void sampler_begin(struct sampler *s, const struct sampler_step *st);
 
-// What sampler_run found for row i: the sampled id or the target, and logprobs where they were wanted.
-// Pointers live until the next run.
+// Wait for them, and with them for all that was enqueued before. Fails with ERR_DEVICE only.
+int sampler_end(struct sampler *s, const struct sampler_step *st, struct err *e) MUST_USE;
+
+// What was found for row i: the sampled id or the target, and logprobs where they were wanted.
+// Pointers live until the next begin.
 struct gen_draw sampler_draw(const struct sampler *s, int i);
 
 #endif

@@ -2,7 +2,8 @@
 """Prefill and decode rates through HTTP beside the engine's own.
 http_rates.py BINARY MODEL DTYPE [--perf LOG] [--device D] [--prompt N] [--answer N] [--port P]
 LOG is what `model_check perf` printed for the same model, dtype and card; with it, a rate more than 3 %
-below the engine's own fails: of one prompt beside the best of single ones, of many beside prompts in a row.
+below the engine's own fails: of one prompt beside the best of single ones, of many prompts and of generated
+tokens, whose rate is one over all of a stream, beside what the engine does in a row.
 Decode is what streams deliver while all of them generate; prefill is the prompts' tokens over the whole
 time of as many requests for one token, from first byte to last reply. Of one request the part is told
 that its engine did not take (timings.prompt_ms): reading, waking, replying, and this client's own."""
@@ -140,7 +141,7 @@ def engine_rates(o):
             rates["row", int(m[1])] = float(m[2])
         elif m := re.match(r" +(\d+) +(\d+) tok/s ", line):
             rates["prefill", int(m[1])] = float(m[2])
-        elif m := re.match(r" +(\d+) +(\d+) +([\d.]+) tok/s ", line):
+        elif m := re.match(r" +(\d+) +(\d+) +[\d.]+ tok/s .*; in a row +([\d.]+) tok/s", line):
             rates[int(m[1]), int(m[2])] = float(m[3])
     return rates
 

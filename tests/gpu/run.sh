@@ -65,7 +65,8 @@ for step in "${steps[@]}"; do
             rmsnorm gated_norm conv_kernel quantize silu_mul convert int8_product plain_ residual_kernel})
         race=(env LD_PRELOAD="$bin/no_library.so" compute-sanitizer --tool racecheck --error-exitcode 9 --kernel-name)
         run "${race[@]}" "${own:1}" "$bin/model_check" check --device cuda --quick brief
-        run "${race[@]}" kernel_substring=box_source "$bin/ops_check" check linear --device cuda --act bf16
+        run "${race[@]}" kernel_substring=box_source,kernel_substring=int8_product \
+            "$bin/ops_check" check linear --device cuda --act bf16
         ;;
     http)
         for model in dummy:0.8B dummy:9B; do

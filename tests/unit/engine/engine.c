@@ -213,6 +213,31 @@ Test(engine, generating_goes_on_beside_a_long_prompt)
     rig_close(&r);
 }
 
+Test(engine, readers_are_told_at_once_or_behind_the_next_step)
+{
+    for (int async = 0; async < 2; async++) {
+        struct rig r;
+        static struct client c;
+        const struct gen_params p = rig_params(prompt, 10, 4);
+        rig_open(&r, &(struct rig_options){.async = async});
+        gate_close();
+        client_start(&c, &r, &p);
+        gate_steps(1);
+        gate_wait(); // a token is there and the next step not yet
+        cr_assert(eq(int, c.wakes, !async));
+        client_read(&c);
+        cr_assert(eq(int, c.n, 1));
+        gate_steps(1);
+        gate_wait();
+        cr_assert(eq(int, c.wakes, async ? 1 : 2));
+        gate_open();
+        client_finish(&c); // by its wakes alone
+        cr_assert(eq(int, c.n, 4));
+        client_drop(&c);
+        rig_close(&r);
+    }
+}
+
 Test(engine, cancelled_while_queued)
 {
     struct rig r;

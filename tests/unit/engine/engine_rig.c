@@ -152,6 +152,7 @@ void rig_open(struct rig *r, const struct rig_options *o)
     *r = (struct rig){.ops = ops_cpu};
     r->ops.embed = gated_embed;
     r->ops.sync = gated_sync;
+    r->ops.async = o->async;
     r->dev = r->ops.open(&(struct dev_options){.threads = 1}, why, sizeof why);
     cr_assert(ne(ptr, r->dev, NULL), "%s", why);
     if (o->text) {

@@ -20,6 +20,7 @@ struct rig_options {
     const char *trace;
     bool text; // with the bundled tokenizer, whose ids cover every model here
     bool residuals;
+    bool async; // ops' word for a device that queues what it is given; the CPU does not
 };
 
 struct rig {

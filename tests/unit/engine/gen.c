@@ -60,6 +60,12 @@ static void push(struct gen *g, const char *text)
         gen_push(g, &(struct gen_draw){.id = byte_ids[(unsigned char)*text]}, false, 300);
 }
 
+static void push_and_tell(struct gen *g, const char *text)
+{
+    push(g, text);
+    gen_tell(g);
+}
+
 struct reader {
     struct gen_cursor cursor;
     struct buf text;
@@ -142,10 +148,16 @@ Test(gen, one_wake_between_two_reads)
     int wakes = 0;
     struct gen *g = running(&p, &wakes);
     struct reader r = {0};
-    push(g, "abc");
+    push(g, "a");
+    cr_assert(eq(int, wakes, 0));
+    gen_tell(g);
+    cr_assert(eq(int, wakes, 1));
+    push_and_tell(g, "bc");
     cr_assert(eq(int, wakes, 1));
     read_all(g, &r);
-    push(g, "d");
+    gen_tell(g); // of nothing
+    cr_assert(eq(int, wakes, 1));
+    push_and_tell(g, "d");
     cr_assert(eq(int, wakes, 2));
     gen_end(g);
     cr_assert(eq(int, wakes, 2));
@@ -164,12 +176,12 @@ Test(gen, nothing_new_wakes_nobody)
     int wakes = 0;
     struct gen *g = running(&p, &wakes);
     struct reader r = {0};
-    push(g, "xy"); // may become the stop string: held back, and its tokens with it
+    push_and_tell(g, "xy"); // may become the stop string: held back, and its tokens with it
     cr_assert(eq(int, wakes, 0));
     read_all(g, &r);
     cr_assert(eq(int, r.n, 0));
     cr_assert(eq(int, r.status.n_output, 2));
-    push(g, "q");
+    push_and_tell(g, "q");
     cr_assert(eq(int, wakes, 1));
     read_all(g, &r);
     cr_assert(eq(str, (char *)text_of(&r), "xyq"));
@@ -324,7 +336,7 @@ Test(gen, release_frees_once_whoever_is_last)
 
     g = running(&p, &wakes); // running
     gen_release(g, count, &released);
-    push(g, "ab");
+    push_and_tell(g, "ab");
     cr_assert(eq(int, released, 2));
     gen_fail(g, &e);
     cr_assert(eq(int, released, 3));

@@ -128,6 +128,12 @@ static void fill(float logits[ROWS_MAX * VOCAB])
             logits[i * VOCAB + j] = (float)i + (float)j / 2;
 }
 
+static int run(struct sampler *s, const struct sampler_step *st, struct err *e)
+{
+    sampler_begin(s, st);
+    return sampler_end(s, st, e);
+}
+
 static struct sampler *create(void)
 {
     struct err e;
@@ -147,7 +153,7 @@ Test(sampler, prompt_rows_logprob_rows_plain_rows)
     fill(logits);
     fill(raw);
     struct err e;
-    cr_assert(zero(sampler_run(s, &(struct sampler_step){rows, 2, 1, 1, logits}, &e)));
+    cr_assert(zero(run(s, &(struct sampler_step){rows, 2, 1, 1, logits}, &e)));
 
     cr_assert(eq(int, seen.sample_n, 2));
     cr_assert(eq(int, seen.n_tokens, 7));
@@ -174,7 +180,7 @@ Test(sampler, no_rows_no_calls)
 {
     struct sampler *s = create();
     struct err e;
-    cr_assert(zero(sampler_run(s, &(struct sampler_step){0}, &e)));
+    cr_assert(zero(run(s, &(struct sampler_step){0}, &e)));
     cr_assert(eq(int, seen.sample_n + seen.logprobs_n, 0));
     sampler_destroy(s);
 }
@@ -203,7 +209,7 @@ Test(sampler, bias_and_history_have_their_own_places)
     float logits[ROWS_MAX * VOCAB];
     struct err e;
     fill(logits);
-    cr_assert(zero(sampler_run(s, &(struct sampler_step){rows, 0, 0, 3, logits}, &e)));
+    cr_assert(zero(run(s, &(struct sampler_step){rows, 0, 0, 3, logits}, &e)));
 
     const struct sample_row *r = seen.rows;
     cr_assert(eq(int, r[0].n_bias, 2));
@@ -237,7 +243,7 @@ Test(sampler, a_lost_device_is_told)
     struct sampler *s = create();
     struct err e;
     seen.fail = true;
-    cr_assert(eq(int, sampler_run(s, &(struct sampler_step){0}, &e), -1));
+    cr_assert(eq(int, run(s, &(struct sampler_step){0}, &e), -1));
     cr_assert(eq(int, (int)e.code, ERR_DEVICE));
     cr_assert(ne(ptr, strstr(e.text, "the cable is out"), NULL));
     sampler_destroy(s);

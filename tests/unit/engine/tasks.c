@@ -121,6 +121,26 @@ Test(tasks, one_runs_between_two_steps)
     rig_close(&r);
 }
 
+Test(tasks, readers_are_told_before_one_runs)
+{
+    struct call c = {0};
+    static struct client g;
+    rig_open(&r, &(struct rig_options){.async = true});
+    const struct gen_params p = rig_params(prompt, 10, 50);
+    gate_close();
+    client_start(&g, &r, &p);
+    gate_wait();
+    begin(&c, false, 0);
+    usleep(50000); // it waits by now
+    gate_steps(1);
+    finish(&c);
+    cr_assert(eq(int, g.wakes, 1));
+    gate_open();
+    client_finish(&g);
+    client_drop(&g);
+    rig_close(&r);
+}
+
 Test(tasks, an_exclusive_one_waits_for_a_lull)
 {
     struct call c = {0};
