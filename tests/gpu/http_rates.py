@@ -39,7 +39,7 @@ def start(o):
 def body_of(i, prompt, answer, stream):
     return json.dumps({"prompt": [(7919 * (i + 1) * (t + 1)) % 4000 for t in range(prompt)],
                        "max_tokens": answer, "temperature": 0, "ignore_eos": True, "stream": stream,
-                       "return_token_ids": stream}).encode()
+                       "return_token_ids": stream}, separators=(",", ":")).encode()
 
 
 def request_of(body):
