@@ -79,8 +79,8 @@ struct ops {
     // enqueues the step and calls step_end.
     bool (*step_begin)(struct dev *dev, const struct step_key *key);
     void (*step_end)(struct dev *dev);
-    bool
-        async; // compute entries return before they are done: what the host has to do costs no time behind them
+    // Compute entries return before they are done: what the host has to do costs no time behind them.
+    bool async;
     // The backend sizes its scratch and chooses its algorithms in its first steps, so whoever loads a
     // model runs the largest ones and calls warm(true) before saying it is ready: to need more later is a
     // failure. warm(false) around work that has the device to itself and asks for what no step does.

@@ -193,7 +193,7 @@ static void cuda_upload(struct dev *dev, void *dst, const void *src, size_t byte
     }
 }
 
-// Through the pinned ring as well: into other host memory the driver copies a few bytes in twice the time.
+// Through the pinned ring as well: copies into other host memory the driver stages itself.
 static void cuda_download(struct dev *dev, void *dst, const void *src, size_t bytes)
 {
     struct cuda *cuda = cuda_of(dev);
