@@ -22,8 +22,8 @@
 // A 9B step before boxes and with them, one process after the other on one card, twice (`model_check perf --quick
 // yes`, batch 1, depth 2,048 and 8,192): bf16 4.735, 4.742 and 4.704, 4.718 ms before, 4.502, 4.502 and 4.543,
 // 4.523 with; int8, of which lm_head alone is bf16, 3.032, 3.048 and 3.043, 3.047 before, 3.001, 2.995 and 3.021,
-// 3.001 with. Boxes of half the size 4.551 to 4.565 and 4.580 to 4.596, for gate and up and lm_head alone 4.652 and
-// 4.695; for out_proj too 4.57 and 4.60; of int8 as well 3.06 and 3.11. Norm and pair, on 2026-11-24: without the
+// 3.001 with. Boxes of half the size 4.551 to 4.565 and 4.580 to 4.596, for gate and up and lm_head alone 4.652,
+// 4.654 and 4.695, 4.700; for out_proj too 4.57 and 4.60 to 4.61; of int8 as well 3.06 to 3.07 and 3.11. Norm and pair, on 2026-11-24: without the
 // norm in it int8 3.41, without the pair 3.35, bf16 4.92 and 4.89, where all had 3.31 and 4.87.
 //
 // Where the rings begin in shared memory matters to lines: see SHIFT_BF16.

@@ -10,7 +10,8 @@
 // memory that it alone orders copies into and reads: no barrier but the warp's, any depth; what the ring
 // holds is what is in flight. Lane (g, q), g = lane / 4, q = lane % 4, of a product wants bytes 16 q ..
 // 16 q + 15 of row g of a block, and which k those are does not matter as long as x is read in the same
-// places. The copies go by whole lines instead, eight lanes to 128 bytes of a row.
+// places. The copies go by whole lines instead, eight lanes to 128 bytes of a row (linear_few.cu has another way
+// for many bytes: linear_source.cuh).
 #ifndef LINEAR_ROWS_CUH
 #define LINEAR_ROWS_CUH
 

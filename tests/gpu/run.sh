@@ -2,9 +2,11 @@
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
 #   tests/gpu/run.sh [step...]   ops golden bf16 memcheck racecheck http perf ops_perf inverse rule loss reports same
-# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 59, racecheck 290, bf16 21, perf 105, http 45 after
-# perf, rule 46 for three shapes of one number of heads, most of it Triton's compiling (16/64 and 2/8, 18 shapes,
-# about 40 with that done); of 2026-11-24: reports 80, inverse 36. same was cut off at 110, before its end.
+# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 59, bf16 21 (beside racecheck), perf 70 for four of
+# its six runs when generated tokens had 0.1 s each and not 0.5, http 45 after perf, rule 46 for three shapes of one
+# number of heads, most of it Triton's compiling (16/64 and 2/8, 18 shapes, about 40 with that done); of 2026-11-24:
+# reports 80, inverse 36. same was cut off at 110, before its end. racecheck has run in two parts only: float32's
+# five lines with the library's products in 208, the other three without in 82; its run of ops_check not to the end.
 # On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
 # transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.

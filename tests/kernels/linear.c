@@ -47,7 +47,7 @@ static const struct shape SHAPES[] = {
     {DTYPE_BF16, 40, 0, 16, 17408, 8, false, true},
     {DTYPE_BF16, 3, 0, 25000, 256, 1, false, true}, // many tiles a block
     {DTYPE_BF16, 6, 0, 17507, 2048, 2, false,
-     true}, // pieces by boxes on a GPU of up to 133 multiprocessors
+     true}, // pieces by boxes on a GPU of up to 136 multiprocessors
     {DTYPE_INT8, 1, 0, 25000, 512, 1, false, true},
     {DTYPE_INT8, 2, 0, 50, 1008, 1, false, true},
     {DTYPE_INT8, 64, 0, 328, 1040, 5, false, true},
