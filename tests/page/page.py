@@ -161,6 +161,17 @@ def test_chat_goes_on():
     assert browser.js(ANSWER) == expected["choices"][0]["message"]["content"]
 
 
+def test_buttons_stay_while_an_answer_grows():
+    start_prompt("Once upon a time", 4000)
+    place = "return document.getElementById('ask-stop').getBoundingClientRect().top + scrollY"
+    browser.until(ANSWER, "a first piece")
+    first = browser.js(place)
+    browser.until(f"return ({ANSWER.removeprefix('return ')}).length > 1500", "many lines of it")
+    assert browser.js(place) == first
+    browser.js("document.getElementById('ask-stop').click()")
+    browser.until("return !document.getElementById('ask-send').disabled", "the end of the answer")
+
+
 def test_stop_ends_an_answer():
     start_prompt("Once upon a time", 4000)
     browser.until(ANSWER, "a first piece")
