@@ -1,7 +1,7 @@
 // linear.cu - y = x W^T: the rounding of x and the choice of who multiplies.
 //
 //   matrix path     cuBLASLt (linear_lt.cu)
-//   few-rows path   linear_few.cu, linear_wide.cu: one order of sums for any number of rows, on any device
+//   few-rows path   linear_few.cu, linear_cluster.cu, linear_wide.cu: one order of sums for any number of rows
 //   what those do not take, by the shape or place of W alone: linear_plain.cu
 #include "linear_rows.cuh"
 #include "quantize.cuh"
@@ -134,24 +134,13 @@ static void matrix_path(struct dev *dev, const struct linear_args *a, const stru
     }
 }
 
-// Is the matrix one for linear_few and linear_wide? By its type, shape and place alone, so that all rows
+// Is the matrix one for the few-rows path? By its type, shape and place alone, so that all rows
 // agree.
 static bool streams(const struct linear_args *a, int i)
 {
     const struct weight *w = &a->w[i];
     return w->type != DTYPE_F32 && (size_t)w->cols * dtype_bytes(w->type) % 16 == 0 &&
            pack_aligned(w->data) && pack_aligned(a->x) && w->cols <= FEW_COLS_MAX;
-}
-
-// How k is cut: by its length alone.
-static void set_order(struct rows_args *a)
-{
-    for (int int8 = 0; int8 < 2; int8++) {
-        const int blocks = row_blocks(a->k, int8), lines = (blocks + 1) / 2;
-        int runs = (blocks + RUN_BLOCKS - 1) / RUN_BLOCKS;
-        runs = runs > RUNS_MIN ? runs : RUNS_MIN;
-        a->order[int8] = {blocks, runs, (lines + runs - 1) / runs * 2};
-    }
 }
 
 // The call's streaming matrices, those of one type or of both.
@@ -169,7 +158,8 @@ static struct rows_args rows_of(struct dev *dev, const struct linear_args *a, bo
             (const char *)a->w[i].data, a->w[i].scale, a->y[i], a->w[i].rows, r.tiles, int8};
         r.tiles += (a->w[i].rows + TILE - 1) / TILE;
     }
-    set_order(&r);
+    for (int int8 = 0; int8 < 2; int8++) // by its length alone
+        r.order[int8] = rows_order_of(row_blocks(r.k, int8), RUN_BLOCKS);
     return r;
 }
 
@@ -199,15 +189,18 @@ static void few_rows(struct dev *dev, const struct linear_args *a, int each)
 static void wide_rows(struct dev *dev, const struct linear_args *a, const struct rounded_x *x,
                       int t0)
 {
+    // All rows beside linear_wide.cu's ring are 100 KB: too much for a block on sm_89 and sm_120.
+    const int each = cuda_of(dev)->sm_shared < 128 << 10 ? WIDE_ROWS / 2 : WIDE_ROWS;
     for (int int8 = 0; int8 < 2; int8++) {
         const struct rows_args all = rows_of(dev, a, int8, !int8);
-        for (int t = t0; t < a->t && all.n; t += WIDE_ROWS) {
+        for (int t = t0; t < a->t && all.n; t += each) {
             struct rows_args r = all;
             const size_t at = (size_t)t * (size_t)r.k;
             r.x = int8 ? (const void *)(x->int8 + at) : (const void *)(x->bf16s + at);
             r.x_scale = int8 ? x->scale + t : NULL;
-            move_rows(&r, t, a->t - t < WIDE_ROWS ? a->t - t : WIDE_ROWS);
-            linear_wide(dev, &r);
+            move_rows(&r, t, a->t - t < each ? a->t - t : each);
+            if (!linear_cluster(dev, &r))
+                linear_wide(dev, &r);
         }
     }
 }

@@ -332,10 +332,14 @@ static __device__ __forceinline__ void stream_run(struct few_stream<source_t> &s
 template <typename sum_t>
 static __device__ __forceinline__ sum_t fold(const sum_t *sums, int runs, int next)
 {
-    sum_t sum = sums[0];
-#pragma unroll 8
-    for (int run = 1; run < runs; run++)
-        sum += sums[run * next];
+    sum_t sum = 0;
+    for (int phase = 0; phase < runs; phase += PHASE_RUNS, sums += PHASE_RUNS * next) {
+        sum_t of_phase = sums[0];
+#pragma unroll
+        for (int run = 1; run < PHASE_RUNS; run++)
+            of_phase += sums[run * next];
+        sum = phase ? sum + of_phase : of_phase;
+    }
     return sum;
 }
 
@@ -535,7 +539,7 @@ static void launch_boxes(struct dev *dev, const struct rows_args *a, const struc
 {
     typename box_source<DEPTH>::maps_t maps = {};
     for (int i = 0; i < a->n; i++)
-        if (!box_map(&maps.of[i], &a->m[i], a->k))
+        if (!box_map(&maps.of[i], &a->m[i], a->k, TILE, BOX_PAIRS))
             cuda_fail(dev, "linear: the driver takes no tensor map of %d x %d", a->m[i].rows, a->k);
     launch<bf16, box_source<DEPTH>>(dev, a, l, maps);
 }

@@ -1,10 +1,11 @@
 // linear_rows.cuh - the few-rows path's common ground: the order in which a value is summed, and the
-// stream of weights that every warp keeps for itself. Private to linear_few.cu and linear_wide.cu.
+// stream of weights that every warp keeps for itself. Private to linear_few.cu, linear_cluster.cu, linear_wide.cu.
 //
-// The order. A row of W is cut into blocks of 64 bytes and the blocks into runs (at least RUNS_MIN, none
-// longer than RUN_BLOCKS). Within a run a value is one chain of tensor-core products, 64 bytes after 64
-// bytes; the runs' sums are added one after another. Both kernels keep to that for any number of rows of
-// x, so a row's bits depend on the row and the matrix alone. INT8 sums are exact anyway.
+// The order. A row of W is cut into blocks of 64 bytes and the blocks into runs, none longer than RUN_BLOCKS, and
+// PHASE_RUNS of them are a phase: their number is a multiple of it. Within a run a value is one chain of tensor-core
+// products, 64 bytes after 64 bytes; a phase's runs are added one after another, and then the phases. All kernels
+// keep to that for any number of rows of x, so a row's bits depend on the row and the matrix alone. INT8 sums are
+// exact anyway.
 //
 // The stream. Weights are read once and by one warp each, so every warp keeps a ring of its own in shared
 // memory that it alone orders copies into and reads: no barrier but the warp's, any depth; what the ring
@@ -23,7 +24,7 @@
 constexpr int FEW_COLS_MAX = 18 << 10;
 constexpr int BLOCK = 64, TILE = 8; // BLOCK in bytes, TILE in rows of W
 constexpr int PAIR = 64;            // two blocks of a tile, in pieces of 16 bytes
-constexpr int RUNS_MIN = 8, RUN_BLOCKS = 16;
+constexpr int PHASE_RUNS = 8, RUN_BLOCKS = 16;
 
 struct rows_matrix {
     const char *w;
@@ -37,6 +38,13 @@ struct rows_matrix {
 struct rows_order {
     int blocks, runs, length; // length is even: runs are whole lines of two blocks
 };
+
+// In runs of at most `most` blocks, as few as that needs.
+static inline struct rows_order rows_order_of(int blocks, int most)
+{
+    const int runs = (blocks + PHASE_RUNS * most - 1) / (PHASE_RUNS * most) * PHASE_RUNS;
+    return {blocks, runs, ((blocks + 1) / 2 + runs - 1) / runs * 2};
+}
 
 struct rows_args {
     struct rows_matrix m[LINEAR_MAX];
@@ -63,8 +71,10 @@ int few_rows_max(struct dev *dev, const struct linear_args *a);
 bool few_norms(struct dev *dev, const struct rows_args *a);
 void linear_few(struct dev *dev, const struct rows_args *a);
 
-// linear_wide.cu: up to WIDE_ROWS rows of rounded x, matrices of one type.
+// Up to WIDE_ROWS rows of rounded x, matrices of one type. linear_cluster.cu is for sm_90a; false: it does not take
+// the call. linear_wide.cu takes all.
 constexpr int WIDE_ROWS = 64;
+bool linear_cluster(struct dev *dev, const struct rows_args *a);
 void linear_wide(struct dev *dev, const struct rows_args *a);
 
 __host__ __device__ inline int row_bytes(int k, bool int8)

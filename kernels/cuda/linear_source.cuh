@@ -1,4 +1,5 @@
-// linear_source.cuh - how the bytes of W come into a warp's ring in linear_few.cu. Private to it.
+// linear_source.cuh - how the bytes of W come into a warp's ring in linear_few.cu. Private to it, but for box_map,
+// which linear_cluster.cu takes too.
 //
 // Both bring stages of a tile's blocks and leave the same bytes to the same lanes, so y's bits do not depend on
 // which it is. A line_source has every lane copy 16 bytes at a time, a box_source one lane order boxes of the copy
@@ -119,8 +120,10 @@ template <int DEPTH> struct box_source {
     }
 };
 
-// The map of a matrix whose rows are whole lines: lines of 128 bytes, row by row, line by line.
-static inline bool box_map(CUtensorMap *map, const struct rows_matrix *m, int k)
+// The map of a matrix whose rows are whole lines: lines of 128 bytes, row by row, line by line. A box is `lines` of
+// `rows` rows.
+static inline bool box_map(CUtensorMap *map, const struct rows_matrix *m, int k, int rows,
+                           int lines)
 {
     const cuuint64_t bytes = (cuuint64_t)row_bytes(k, m->int8);
     const struct tensor_array a = {.p = m->w,
@@ -128,7 +131,7 @@ static inline bool box_map(CUtensorMap *map, const struct rows_matrix *m, int k)
                                    .rank = 3,
                                    .size = {2 * BLOCK, (cuuint64_t)m->rows, bytes / (2 * BLOCK)},
                                    .stride = {bytes, 2 * BLOCK},
-                                   .box = {2 * BLOCK, TILE, BOX_PAIRS}};
+                                   .box = {2 * BLOCK, (cuuint32_t)rows, (cuuint32_t)lines}};
     return tensor_map(map, &a);
 }
 

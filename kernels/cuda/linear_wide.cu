@@ -1,5 +1,6 @@
 // linear_wide.cu - y = x W^T for up to 64 rows of x: what linear_few.cu sums in one block, many blocks
-// sum here, so that the rows of x fit in shared memory beside the stream of weights.
+// sum here, so that the rows of x fit in shared memory beside the stream of weights. On sm_90a for rows of W that
+// are not whole lines of 128 bytes; linear_cluster.cu takes the others.
 // Bound by: the bytes of W; towards 64 rows also by the runs' sums, 4 bytes a value and run, which go
 // through L2.
 //
@@ -7,10 +8,9 @@
 // streams and write the run's sums; none waits for another. A second kernel adds the runs' sums in their
 // order and writes y. Calls are cut so that the sums stay in L2.
 //
-// Measured, 8, 16, 64 rows, microseconds (floor of gate and up: 47 in bf16): 9B gate and up 61, 62, 94 (int8
-// 34, 39, 68); down 33, 32, 43 (24, 25, 33); in_proj 32, 34, 44 (25, 27, 43); out_proj 11, 12, 17 (10, 11,
-// 17); lm_head 632, 684, 1000. cuBLASLt at 64 rows takes 54, 59, 46, 12 but sums in another order than one
-// row would be. NVIDIA H200, 2026-11-24, runs played as in linear_table.c.
+// Measured before linear_cluster.cu was there, 8, 16, 64 rows, microseconds (floor of gate and up: 47 in bf16): 9B
+// gate and up 61, 62, 94 (int8 34, 39, 68); down 33, 32, 43 (24, 25, 33); in_proj 32, 34, 44 (25, 27, 43); out_proj
+// 11, 12, 17 (10, 11, 17); lm_head 632, 684, 1000. NVIDIA H200, 2026-11-24, runs played as in linear_table.c.
 #include "linear_rows.cuh"
 #include "pack.cuh"
 
@@ -189,14 +189,20 @@ static __global__ void __launch_bounds__(256) wide_fold(const __grid_constant__ 
         return;
     const sum_t *from = (const sum_t *)w.sums + (size_t)t * width + col;
     sum_t sum[4] = {};
-#pragma unroll 8
-    for (int run = 0; run < w.runs; run++) {
-        sum_t part[4];
-        const uint4 raw = *(const uint4 *)(from + (size_t)run * a.t * width);
-        memcpy(part, &raw, sizeof part);
+    for (int phase = 0; phase < w.runs; phase += PHASE_RUNS) {
+        sum_t of_phase[4];
+#pragma unroll
+        for (int run = 0; run < PHASE_RUNS; run++) {
+            sum_t v[4];
+            const uint4 raw = *(const uint4 *)(from + (size_t)(phase + run) * a.t * width);
+            memcpy(v, &raw, sizeof v);
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                of_phase[j] = run ? of_phase[j] + v[j] : v[j];
+        }
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            sum[j] = run ? sum[j] + part[j] : part[j];
+            sum[j] = phase ? sum[j] + of_phase[j] : of_phase[j];
     }
     const int tile = w.begin + col / TILE;
     const struct rows_matrix &m = matrix_of(a, tile);

@@ -336,6 +336,29 @@ template <typename T> static __device__ __forceinline__ T *mapa(T *p, uint32_t r
 #endif
 }
 
+// The same of a 32-bit shared address, as st_async_v4 wants it.
+static __device__ __forceinline__ uint32_t mapa_shared(uint32_t address, uint32_t rank)
+{
+    uint32_t y = address;
+#if PTX_SM90
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(y) : "r"(address), "r"(rank));
+#endif
+    return y;
+}
+
+// 16 bytes to the shared memory of a block of the cluster; they count on the barrier, which is there too.
+static __device__ __forceinline__ void st_async_v4(uint32_t to, const uint4 &v, uint32_t barrier)
+{
+#if PTX_SM90
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 "
+                 "[%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+                 "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(barrier)
+                 : "memory");
+#else
+    __trap();
+#endif
+}
+
 // ---- warpgroup matrices (sm_90a) ------------------------------------------------------------------
 
 template <int N> static __device__ __forceinline__ void setmaxnreg_inc()
@@ -439,6 +462,36 @@ static __device__ __forceinline__ void wgmma_m64n64k16_bf16_rs(float (&d)[32], c
 #endif
 }
 
+// The same for 32 and 16 columns of d.
+static __device__ __forceinline__ void wgmma_m64n32k16_bf16_rs(float (&d)[16], const uint32_t *a,
+                                                               uint64_t b)
+{
+#if PTX_SM90A
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+                 "{%16, %17, %18, %19}, %20, p, 1, 1, 0;\n}"
+                 : PTX_F16(d, 0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#else
+    __trap();
+#endif
+}
+
+static __device__ __forceinline__ void wgmma_m64n16k16_bf16_rs(float (&d)[8], const uint32_t *a,
+                                                               uint64_t b)
+{
+#if PTX_SM90A
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, p, 1, 1, 0;\n}"
+                 : PTX_F4(d, 0), PTX_F4(d, 4)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#else
+    __trap();
+#endif
+}
+
 // d[64 x 128] += a[64 x 16] b[16 x 128]: a in registers, b in shared memory with the 128 contiguous
 // (in chunks of 64).
 static __device__ __forceinline__ void wgmma_m64n128k16_bf16_rs_trans(float (&d)[64],
@@ -466,6 +519,15 @@ static __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t address, ui
 {
     return (uint64_t)((address & 0x3FFFF) >> 4) | (uint64_t)(lead >> 4) << 16 |
            (uint64_t)(1024 >> 4) << 32 | 1ull << 62;
+}
+
+// The same of a matrix without swizzle: cores of 8 rows of 16 bytes, each contiguous. lead: bytes from a core to
+// the next along the side summed over; stride: to that of the next 8 rows.
+static __device__ __forceinline__ uint64_t wgmma_descriptor_plain(uint32_t address, uint32_t lead,
+                                                                  uint32_t stride)
+{
+    return (uint64_t)((address & 0x3FFFF) >> 4) | (uint64_t)(lead >> 4) << 16 |
+           (uint64_t)(stride >> 4) << 32;
 }
 
 // A policy for L2: what is read with it is the first to leave. For weights, read once a step.
@@ -562,6 +624,52 @@ static __device__ __forceinline__ void wgmma_m64n256k32_s8(int (&d)[128], uint64
                  "%128, %129, p;\n}"
                  : PTX_R32(d, 0), PTX_R32(d, 32), PTX_R32(d, 64), PTX_R32(d, 96)
                  : "l"(a), "l"(b), "r"(keep));
+#else
+    __trap();
+#endif
+}
+
+// d[64 x N] += a[64 x 32] b[N x 32]^T: a in registers, b in shared memory with the 32 values contiguous.
+static __device__ __forceinline__ void wgmma_m64n64k32_s8_rs(int (&d)[32], const uint32_t *a,
+                                                             uint64_t b)
+{
+#if PTX_SM90A
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+                 "{%32, %33, %34, %35}, %36, p;\n}"
+                 : PTX_R32(d, 0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#else
+    __trap();
+#endif
+}
+
+static __device__ __forceinline__ void wgmma_m64n32k32_s8_rs(int (&d)[16], const uint32_t *a,
+                                                             uint64_t b)
+{
+#if PTX_SM90A
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n32k32.s32.s8.s8 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+                 "{%16, %17, %18, %19}, %20, p;\n}"
+                 : PTX_R16(d, 0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#else
+    __trap();
+#endif
+}
+
+static __device__ __forceinline__ void wgmma_m64n16k32_s8_rs(int (&d)[8], const uint32_t *a,
+                                                             uint64_t b)
+{
+#if PTX_SM90A
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n16k32.s32.s8.s8 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, p;\n}"
+                 : PTX_R4(d, 0), PTX_R4(d, 4)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 #else
     __trap();
 #endif

@@ -2,11 +2,10 @@
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
 #   tests/gpu/run.sh [step...]   ops golden bf16 memcheck racecheck http perf ops_perf inverse rule loss reports same
-# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 59, bf16 21 (beside racecheck), perf 70 for four of
-# its six runs when generated tokens had 0.1 s each and not 0.5, http 45 after perf, rule 46 for three shapes of one
-# number of heads, most of it Triton's compiling (16/64 and 2/8, 18 shapes, about 40 with that done); of 2026-11-24:
-# reports 80, inverse 36. same was cut off at 110, before its end. racecheck has run in two parts only: float32's
-# five lines with the library's products in 208, the other three without in 82; its run of ops_check not to the end.
+# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 63, racecheck 357, bf16 21 (beside racecheck), perf of
+# one model and type 30, http with the perf of its two models 85, rule 46 for three shapes of one number of heads, most
+# of it Triton's compiling (16/64 and 2/8, 18 shapes, about 40 with that done); of 2026-11-24: reports 80, inverse 36.
+# same was cut off at 110, before its end.
 # On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
 # transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.
@@ -59,15 +58,15 @@ for step in "${steps[@]}"; do
             "$bin/model_check" check --device cuda --quick yes
         ;;
     # Ours by name, in place of the library's too (no_library.c); and what no golden model is large enough for.
-    # Kernels on clusters (step_kernel, sample, logprobs, int8_product) must be among those that are checked, or the
-    # sanitizer fails; so RACE="wide step_kernel sample logprobs int8_product" for one of ours alone.
+    # Kernels on clusters (cluster_product, step_kernel, sample, logprobs, int8_product) must be among those that are
+    # checked, or the sanitizer fails; so RACE="few cluster step_kernel sample logprobs int8_product" for one of ours.
     racecheck)
-        own=$(printf ',kernel_substring=%s' ${RACE:-few wide chain_kernel prepare default_kernel general_kernel \
+        own=$(printf ',kernel_substring=%s' ${RACE:-few cluster wide chain_kernel prepare default_kernel general_kernel \
             any_kernel row_kernel step_kernel decode combine prefill attend split_kernel sample logprobs gather embed \
             rmsnorm gated_norm conv_kernel quantize silu_mul convert int8_product plain_ residual_kernel})
         race=(env LD_PRELOAD="$bin/no_library.so" compute-sanitizer --tool racecheck --error-exitcode 9 --kernel-name)
         run "${race[@]}" "${own:1}" "$bin/model_check" check --device cuda --quick brief
-        run "${race[@]}" kernel_substring=box_source,kernel_substring=int8_product \
+        run "${race[@]}" kernel_substring=box_source,kernel_substring=cluster,kernel_substring=int8_product \
             "$bin/ops_check" check linear --device cuda --act bf16
         ;;
     http)
