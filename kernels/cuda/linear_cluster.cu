@@ -40,11 +40,11 @@
 namespace
 {
 constexpr int RANKS = PHASE_RUNS, ROWS = 64; // blocks of a cluster, rows of W in a tile
-constexpr int RUN_INT8 =
-    24; // blocks; int8's sums are exact, so k may be cut otherwise than elsewhere
+// Blocks of a run of int8, at most: its sums are exact, so k may be cut otherwise than elsewhere.
+constexpr int RUN_INT8 = 24;
 constexpr int LINE = 2 * BLOCK, BOX = ROWS * LINE;
 constexpr int GROUPS = 2, CONSUMERS = 128 * GROUPS;
-constexpr int PRODUCERS = CONSUMERS / 32, FOLDERS = PRODUCERS + GROUPS; // first warps that do it
+constexpr int PRODUCERS = CONSUMERS / 32, FOLDERS = PRODUCERS + GROUPS; // their first warps
 constexpr int STAGES_MAX = 12, STAGES_MIN = 3;                          // of a group's ring
 // Of shared memory; for few rows half, so that the next product's blocks come in beside this one's.
 constexpr int SHARED_MOST = 224 << 10, SHARED_HALF = 112 << 10;
@@ -92,7 +92,8 @@ __device__ __forceinline__ span run_of(const struct cluster_args &c, const struc
     return {run_begin(c.order, run), run_begin(c.order, run + 1)};
 }
 
-template <int N> constexpr int SUMS = ROWS / RANKS *N * 4; // bytes that a block sends to another
+// Bytes of sums that a block sends to another.
+template <int N> constexpr int SUMS = 4 * N *(ROWS / RANKS);
 
 // A stage of several that come by turns, and the parity of its barriers.
 struct turn {
