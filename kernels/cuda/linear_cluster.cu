@@ -382,9 +382,8 @@ __global__ void __launch_bounds__(128) cluster_fold(const __grid_constant__ stru
     write(sum, c.a, (int)blockIdx.x / RANKS, (int)blockIdx.x % RANKS, (int)threadIdx.x);
 }
 
-// As many clusters as the device runs at a time.
-int clusters_at_once(struct dev *dev, void (*kernel)(struct cluster_args, struct cluster_maps),
-                     int threads)
+// As many clusters as the device runs at a time; 0 where a part of a device has no room for one.
+int clusters_at_once(void (*kernel)(struct cluster_args, struct cluster_maps), int threads)
 {
     cudaLaunchAttribute cluster = {};
     cluster.id = cudaLaunchAttributeClusterDimension;
@@ -396,24 +395,25 @@ int clusters_at_once(struct dev *dev, void (*kernel)(struct cluster_args, struct
     config.attrs = &cluster;
     config.numAttrs = 1;
     int n = 0;
-    cuda_ok(dev,
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED_MOST),
-            "linear");
-    cuda_ok(dev, cudaOccupancyMaxActiveClusters(&n, kernel, &config), "linear");
-    return n > 0 ? n : 1;
+    if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED_MOST) ||
+        cudaOccupancyMaxActiveClusters(&n, kernel, &config)) {
+        cudaGetLastError(); // linear_wide.cu takes the calls
+        return 0;
+    }
+    return n;
 }
 
 template <typename sum_t, int N>
 bool launch(struct dev *dev, struct cluster_args c, const struct cluster_maps &maps)
 {
     const auto kernel = cluster_product<sum_t, N>;
-    static const int most = clusters_at_once(dev, kernel, THREADS<N>);
+    static const int most = clusters_at_once(kernel, THREADS<N>);
     const int beside = GROUPS * RANKS * SUMS<N> + N * c.order.length * BLOCK;
     const int fit = ((N <= 32 ? SHARED_HALF : SHARED_MOST) - beside) / (GROUPS * BOX);
     const int items = c.phases * c.a.tiles, clusters = most < items ? most : items;
     const size_t part = c.phases > 1 ? (size_t)items * RANKS * SUMS<N> : 0;
     c.stages = fit < STAGES_MAX ? fit : STAGES_MAX;
-    if (c.stages < STAGES_MIN || part > PART_MOST)
+    if (!most || c.stages < STAGES_MIN || part > PART_MOST)
         return false;
     c.part = part ? cuda_scratch(dev, CUDA_SLOT_LINEAR_SUM, part) : NULL;
     if (part && !c.part)
