@@ -318,11 +318,13 @@ __device__ void fold_all(const char *sums, struct barriers *groups, const struct
         __syncwarp(); // the warp has read them
         if (lane < RANKS && again)
             mbarrier_arrive_cluster(shared_address(&b.sums_empty), lane);
-        if (c.phases == 1)
+        if (c.phases == 1) {
             write(sum, c.a, n, at.rank, thread);
-        else
-            memcpy((uint4 *)c.part + ((size_t)n * RANKS + at.rank) * EACH + thread, sum,
-                   sizeof sum);
+        } else {
+            uint4 raw;
+            memcpy(&raw, sum, sizeof raw);
+            ((uint4 *)c.part)[((size_t)n * RANKS + at.rank) * EACH + thread] = raw;
+        }
     }
 }
 
