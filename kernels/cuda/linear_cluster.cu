@@ -1,5 +1,6 @@
 // linear_cluster.cu - y = x W^T for up to 64 rows of x on sm_90a, by wgmma: the bits of linear_few.cu.
-// Bound by: the bytes of W; short products of many rows by loading x, which no stream hides, and by their end.
+// Bound by: the bytes of W. What 64 rows lose over 16 in a short product is at its start and end, it seems: x
+// is 64 KB a block then, and no block of the next launch fits beside it.
 //
 // A cluster of eight blocks takes a tile of 64 rows of W at a time, each block one run of k (linear_rows.cuh). So a
 // block keeps its run of x in shared memory and nothing but W streams. Two warpgroups take tiles by turns: for each
@@ -20,20 +21,22 @@
 // swizzled box.
 //
 // Measured, NVIDIA H200, 2026-12-01, `ops_check perf linear --device cuda --act bf16`, 8, 16 and 64 rows, us (floor
-// at 8 and 64 rows; in brackets what linear_wide.cu took that day, at 8 by boxes of a tile as in linear_few.cu): 9B
-// gate and up 50, 50, 56 (48, 49; before 55, 66, 93), down 30, 30, 41 (24, 24; 31, 35, 43), in_proj 28, 28, 32 (24,
-// 24; 31, 35, 43), out_proj 13, 13, 18 (8, 8; 12, 13, 19), lm_head 478, 484, 546 (484, 497; 537, 698, 988). int8:
-// gate and up 31, 32, 39 (24, 25; 36, 41, 66), down 21, 22, 29 (12, 12; 25, 28, 38), in_proj 20, 22, 28 (12, 12; 20,
-// 23, 31), out_proj 11, 11, 16 (4, 4; 11, 12, 16). A step, `model_check perf --quick yes`, depth 2,048, batch 8 and
-// 64, ms: 9B bf16 4.95 to 5.0 and 8.4 (before 5.7 and 10.6), 27B 16.1 and 28.3 (18.0, 33.4), 4B 3.15 and 6.5 (3.5,
-// 8.2), 2B 1.59 and 3.2 (1.74, 3.9), 0.8B int8 1.27 and 2.75 (1.26, 3.2). cuBLASLt takes 53, 59, 27, 12, 508 for 64
-// rows, in an order of sums that one row does not have.
+// at 8 and 64 rows; what linear_wide.cu took that day): 9B gate and up 50, 50, 56 (48, 49; 61, 67, 93), down 30, 30,
+// 41 (24, 24; 34, 34, 42), in_proj 28, 28, 32 (24, 24; 35, 36, 44), out_proj 13, 13, 18 (8, 8; 13, 13, 19), lm_head
+// 478, 484, 546 (484, 497; 657, 698, 987). int8: gate and up 31, 32, 39 (24, 25; 38, 41, 67), down 21, 22, 29 (12,
+// 12; 26, 26, 33), in_proj 20, 22, 28 (12, 12; 22, 23, 32), out_proj 11, 11, 16 (4, 4; 11, 12, 17). Since then the
+// phases' sums (down in bf16) are stored by 16 bytes and not one by one, not measured.
+// A step, `model_check perf --quick yes`, depth 2,048, batch 8 and 64, ms: 9B bf16 4.95 to 5.0 and 8.4 (before 5.7
+// and 10.6), 27B 16.1 and 28.3 (18.0, 33.4), 4B 3.15 and 6.5 (3.5, 8.2), 2B 1.59 and 3.2 (1.74, 3.9), 0.8B int8 1.27
+// and 2.75 (1.26, 3.2). cuBLASLt takes 53, 59, 27, 12, 508 for 64 rows, in an order of sums that one row does not
+// have.
 //
 // Tried: one warpgroup (64 rows: gate and up 64, lm_head 588); all of shared memory for 16 rows, so that no block of
-// the next launch is there before the end (gate and up 51.7 for 50.3, in_proj 28.8 for 27.6); reading a line while
-// the one before is multiplied (54.9 for 55.1: not kept); clusters of four for int8, half the sums a byte of W (39.5
-// for 40.3, and down slower by its third phase); a cluster doing all phases of its tiles, x loaded each time (down at
-// 64 rows 45, int8 35); a block's own sums stored, not sent to itself (no different).
+// the next launch is there before the end (gate and up 51.7 for 50.3, in_proj 28.8 for 27.6); a cluster doing all
+// phases of its tiles, x loaded each time (down at 64 rows 45, int8 35); a block's own sums stored, not sent to itself
+// (no different). Two more in one build that failed 2 of linear's 708 checks, why was not looked for, and were no
+// faster at 64 rows: reading a line, and giving its box back, while the one before is multiplied; clusters of four
+// for int8. A box goes back after its products here, for until then nothing says that it has been read.
 #include "linear_source.cuh"
 #include "pack.cuh"
 

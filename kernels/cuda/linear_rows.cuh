@@ -1,5 +1,5 @@
-// linear_rows.cuh - the few-rows path's common ground: the order in which a value is summed, and the
-// stream of weights that every warp keeps for itself. Private to linear_few.cu, linear_cluster.cu, linear_wide.cu.
+// linear_rows.cuh - the few-rows path's common ground: the order in which a value is summed, and the stream of weights
+// that every warp of linear_few.cu and linear_wide.cu keeps for itself. Private to those and linear_cluster.cu.
 //
 // The order. A row of W is cut into blocks of 64 bytes and the blocks into runs, none longer than RUN_BLOCKS, and
 // PHASE_RUNS of them are a phase: their number is a multiple of it. Within a run a value is one chain of tensor-core

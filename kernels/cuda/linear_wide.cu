@@ -1,6 +1,6 @@
 // linear_wide.cu - y = x W^T for up to 64 rows of x: what linear_few.cu sums in one block, many blocks
-// sum here, so that the rows of x fit in shared memory beside the stream of weights. On sm_90a for rows of W that
-// are not whole lines of 128 bytes; linear_cluster.cu takes the others.
+// sum here, so that the rows of x fit in shared memory beside the stream of weights. On sm_90a for what
+// linear_cluster.cu does not take, rows of W that are not whole lines of 128 bytes mostly.
 // Bound by: the bytes of W; towards 64 rows also by the runs' sums, 4 bytes a value and run, which go
 // through L2.
 //

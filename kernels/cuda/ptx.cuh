@@ -462,7 +462,7 @@ static __device__ __forceinline__ void wgmma_m64n64k16_bf16_rs(float (&d)[32], c
 #endif
 }
 
-// The same for 32 and 16 columns of d.
+// The same for 32 and 16 columns of d, always added to.
 static __device__ __forceinline__ void wgmma_m64n32k16_bf16_rs(float (&d)[16], const uint32_t *a,
                                                                uint64_t b)
 {

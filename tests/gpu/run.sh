@@ -2,10 +2,10 @@
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
 #   tests/gpu/run.sh [step...]   ops golden bf16 memcheck racecheck http perf ops_perf inverse rule loss reports same
-# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 63, racecheck 357, bf16 21 (beside racecheck), perf of
-# one model and type 30, http with the perf of its two models 85, rule 46 for three shapes of one number of heads, most
-# of it Triton's compiling (16/64 and 2/8, 18 shapes, about 40 with that done); of 2026-11-24: reports 80, inverse 36.
-# same was cut off at 110, before its end.
+# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 63, racecheck 357, bf16 21 (beside racecheck), http with
+# the perf of its two models, perf of one more and ops_perf of linear together 133, rule 46 for three shapes of one
+# number of heads, most of it Triton's compiling (16/64 and 2/8, 18 shapes, about 40 with that done); of 2026-11-24:
+# reports 80, inverse 36. same was cut off at 110, before its end.
 # On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
 # transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.

@@ -48,7 +48,7 @@ static const struct shape SHAPES[] = {
     {DTYPE_BF16, 3, 0, 25000, 256, 1, false, true}, // many tiles a block
     {DTYPE_BF16, 6, 0, 17507, 2048, 2, false,
      true}, // pieces by boxes on a GPU of up to 136 multiprocessors
-    // clusters of a GPU: of each several tiles, in the type's products for 16, 32 and 64 rows; then k in phases
+    // by clusters on a GPU: several tiles of 64 rows each, then k in phases; pieces of few rows go elsewhere
     {DTYPE_BF16, 64, 0, 4360, 192, 3, false, true},
     {DTYPE_BF16, 20, 0, 4360, 512, 1, false, true},
     {DTYPE_BF16, 12, 0, 200, 12288, 4, false, true},
