@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Prefill and decode rates through HTTP beside the engine's own.
-http_rates.py BINARY MODEL DTYPE [--perf LOG] [--device D] [--prompt N] [--answer N] [--port P]
+http_rates.py BINARY MODEL DTYPE [--perf LOG] [--device D] [--long N] [--prompt N] [--answer N] [--port P]
 LOG is what `model_check perf` printed for the same model, dtype and card; with it, a rate more than 3 %
 below the engine's own fails: of one prompt beside the best of single ones, of many prompts and of generated
 tokens, whose rate is one over all of a stream, beside what the engine does in a row.
@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 
-BATCHES, LONG, RUNS, SHARE = (1, 64), 8192, 3, 0.97
+BATCHES, RUNS, SHARE = (1, 64), 3, 0.97
 BEST_S = 0.5  # one prompt is repeated this long, as model_check perf does
 TOKENS = re.compile(rb'"token_ids":\[([0-9,]+)\]')
 
@@ -25,7 +25,7 @@ TOKENS = re.compile(rb'"token_ids":\[([0-9,]+)\]')
 def start(o):
     """A server that is ready."""
     server = subprocess.Popen([o.binary, "--model", o.model, "--dtype", o.dtype, "--device", o.device,
-                               "--port", str(o.port), "--context-max", "16384", "--jobs-db", ":memory:"],
+                               "--port", str(o.port), "--context-max", str(2 * o.long), "--jobs-db", ":memory:"],
                               stderr=subprocess.PIPE, text=True)
     for line in server.stderr:
         if re.search(r" (device|model|loaded) ", line):
@@ -109,7 +109,7 @@ def decode_rate(o, n):
 
 def prefill_rate(o, n):
     """Prompt tokens a second of n requests together, and the ms beyond the longest of them in the engine."""
-    requests = [request_of(body_of(i, LONG, 1, False)) for i in range(n)]
+    requests = [request_of(body_of(i, o.long, 1, False)) for i in range(n)]
     connections = [connect(o) for _ in requests]
     begin = time.monotonic()
     for connection, request in zip(connections, requests):
@@ -122,7 +122,7 @@ def prefill_rate(o, n):
     for reply in replies:
         if "usage" not in reply:
             raise SystemExit(f"a request failed: {reply}")
-    return n * LONG / seconds, 1e3 * seconds - max(r["timings"]["prompt_ms"] for r in replies)
+    return n * o.long / seconds, 1e3 * seconds - max(r["timings"]["prompt_ms"] for r in replies)
 
 
 def best_prefill(o, n):
@@ -134,7 +134,7 @@ def best_prefill(o, n):
 
 
 def engine_rates(o):
-    """{("prefill", LONG), ("row", LONG) or (depth, batch): tokens a second} of the log."""
+    """{("prefill", length), ("row", length) or (depth, batch): tokens a second} of the log."""
     rates = {}
     for line in open(o.perf) if o.perf else ():
         if m := re.match(r" +(\d+) +(\d+) tok/s in a row", line):
@@ -159,7 +159,7 @@ def main():
         p.add_argument(name)
     p.add_argument("--perf", metavar="LOG")
     p.add_argument("--device", default="cuda")
-    for name, value in (("--prompt", 2048), ("--answer", 256), ("--port", 18080)):
+    for name, value in (("--long", 8192), ("--prompt", 2048), ("--answer", 256), ("--port", 18080)):
         p.add_argument(name, type=int, default=value)
     o = p.parse_args()
     own, good, server = engine_rates(o), True, start(o)
@@ -168,10 +168,10 @@ def main():
         prefill_rate(o, 1)
         for n in BATCHES:
             rate, outside = best_prefill(o, n)
-            good &= tell(f"prefill of {LONG}, {n} at a time", rate,
-                         own.get(("prefill" if n == 1 else "row", LONG)))
+            good &= tell(f"prefill of {o.long}, {n} at a time", rate,
+                         own.get(("prefill" if n == 1 else "row", o.long)))
             if n == 1:
-                print(f"    of one request {1e3 * LONG / rate:.2f} ms, outside the engine {outside:.2f} ms")
+                print(f"    of one request {1e3 * o.long / rate:.2f} ms, outside the engine {outside:.2f} ms")
         for n in BATCHES:
             rate = max(decode_rate(o, n) for _ in range(RUNS))
             good &= tell(f"decode, {n} at a time, from {o.prompt} tokens on", rate,
