@@ -13,11 +13,12 @@ enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_INT8, DTYPE_INT32 };
 
 enum { PAGE_TOKENS = 64, CONV_WIDTH = 4, LOGPROBS_MAX = 20 };
 
-// A matrix as nn.Linear stores it, row-major [rows, cols] = [out, in].
+// A matrix as nn.Linear stores it, row-major [rows, cols] = [out, in]. F16 where activations are F16 and, of
+// the two halves, nothing else there.
 struct weight {
     const void *data;
     const float *scale; // [rows], INT8 only: value = data * scale
-    enum dtype type;    // F32, BF16, INT8
+    enum dtype type;    // F32, BF16, F16, INT8
     int rows, cols;
 };
 
@@ -57,7 +58,7 @@ static inline int batch_prefill_spans(const struct batch *b)
 struct embed_args {
     void *y;             // act [t, n]
     const int *ids;      // [t], each in [0, table.rows)
-    struct weight table; // [vocab, n]; F32 or BF16
+    struct weight table; // [vocab, n]; F32, BF16, F16
     int t;
 };
 
@@ -75,8 +76,8 @@ struct rmsnorm_args {
 
 enum { LINEAR_MAX = 4 };
 
-// y[i] = x W[i]^T for up to LINEAR_MAX matrices over one x. F32 weights keep x as it is, BF16 weights
-// round it to bf16, INT8 weights round each row of it to int8 with one symmetric scale max|x| / 127;
+// y[i] = x W[i]^T for up to LINEAR_MAX matrices over one x. F32 weights keep x as it is, BF16 and F16 weights
+// round it to their type, INT8 weights round each row of it to int8 with one symmetric scale max|x| / 127;
 // sums in float32 / int32.
 // Rows below t_gemm go through the matrix path, the rest through the few-rows path, whatever their
 // number: the two sum in different orders (float32 rounding), so a caller that wants equal bits gives
@@ -113,7 +114,7 @@ struct attn_prep_args {
     const void *k, *v;            // act [T, kv_heads, head_dim]
     void *k_pages, *v_pages;      // kv_type, this layer's: n_pages * kv_heads * PAGE_TOKENS *
                                   // head_dim values each, in an order of the backend's own
-    enum dtype kv_type;           // F32 or BF16
+    enum dtype kv_type;           // F32, BF16; with F16 activations F32, F16
     const float *q_norm, *k_norm; // [head_dim]
     struct batch batch;
     int heads, kv_heads, head_dim, rot;
@@ -214,7 +215,7 @@ struct quantize_args {
 // numbers. Weights of a model that has only a shape.
 struct fill_args {
     void *p;         // type [n]
-    enum dtype type; // F32, BF16
+    enum dtype type; // F32, BF16, F16
     size_t n;
     uint64_t seed;
     float mean, deviation;

@@ -8,6 +8,11 @@ size_t dtype_bytes(enum dtype type)
     return BYTES[type];
 }
 
+enum dtype dtype_half(enum dtype act)
+{
+    return act == DTYPE_F16 ? DTYPE_F16 : DTYPE_BF16;
+}
+
 const char *dtype_name(enum dtype type)
 {
     static const char *const NAMES[] = {[DTYPE_F32] = "f32",

@@ -8,6 +8,9 @@
 // type of the device (float32 on the CPU); shapes are given outermost first and are contiguous unless
 // a stride is named. Pointers are device memory unless they say host. Kernels use nothing of server/.
 //
+// F16 ends at 65504: what is beyond is stored as that, and an infinity that is read counts as that where it is
+// added (rmsnorm) or multiplied (silu_mul). Only linear's matrix path may leave an infinity.
+//
 // Threads: a device belongs to one thread (the engine's). Compute entries enqueue and return nothing;
 // the first failure is kept and comes out of sync().
 //
@@ -28,6 +31,8 @@ extern "C" {
 
 size_t dtype_bytes(enum dtype type);
 const char *dtype_name(enum dtype type);
+// The 16-bit type that weights and pages have beside activations of type act: F16 beside F16, else BF16.
+enum dtype dtype_half(enum dtype act);
 
 #define OPS(X)                                                                                     \
     X(embed)                                                                                       \
@@ -53,7 +58,7 @@ struct dev_options {
     int index;            // which device
     int threads;          // CPU: OpenMP threads, 0 = all cores
     size_t scratch_bytes; // 0, or a cap on what the backend takes for its own scratch
-    enum dtype act;       // activations: F32 (also what 0 says), CUDA also BF16
+    enum dtype act;       // activations: F32 (also what 0 says), CUDA also BF16 and F16
 };
 
 // What a recorded step depends on besides the contents of device memory.

@@ -2,7 +2,7 @@
 // Computes: o = softmax(q k^T / sqrt(head_dim)) v * sigmoid(gate), per row, softmax over pages in the
 // order of positions.
 //
-// bf16 activations and pages with head_dim 256 have kernels of their own (attention_prefill.cu,
+// 16-bit activations and pages with head_dim 256 have kernels of their own (attention_prefill.cu,
 // attention_decode.cu). The kernel here is for float32, other head sizes and older chips: float32
 // throughout, every sum in the order of its index; bound by shared memory, not meant to be fast.
 #include <cfloat>
@@ -116,7 +116,8 @@ template <typename act_t> void attend_any(struct dev *dev, const struct attentio
 {
     const dim3 grid(job->tiles, job->a.kv_heads);
     const int bytes = shared_floats(job->a.head_dim) * (int)sizeof(float);
-    auto kernel = job->a.kv_type == DTYPE_BF16 ? attend<act_t, bf16> : attend<act_t, float>;
+    auto kernel =
+        job->a.kv_type == DTYPE_F32 ? attend<act_t, float> : attend<act_t, half_of<act_t>>;
     if (!cuda_ok(dev,
                  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                  "attention: shared memory"))
@@ -152,13 +153,18 @@ void cuda_attention(struct dev *dev, const struct attention_args *a)
 {
     const struct cuda *cuda = cuda_of(dev);
     const int group = a->heads / a->kv_heads, decode = a->batch.t - a->batch.t_prefill;
-    const bool fast = cuda->act == DTYPE_BF16 && a->kv_type == DTYPE_BF16 && a->head_dim == 256;
+    const bool fast = cuda->act != DTYPE_F32 && a->kv_type == cuda->act && a->head_dim == 256;
     // A step of generated tokens alone must not look at host_spans: see ops_cuda.cuh.
     struct attention_job job = {*a, a->batch.t_prefill > 0 ? batch_prefill_spans(&a->batch) : 0, 0,
                                 false};
     const int spans = job.first;
     if (a->head_dim > DIM_MAX) {
         cuda_fail(dev, "attention: head_dim %d, at most %d", a->head_dim, DIM_MAX);
+        return;
+    }
+    if (a->kv_type != DTYPE_F32 && a->kv_type != cuda_half(dev)) {
+        cuda_fail(dev, "attention: pages of %s with activations of %s; f16 goes with f16",
+                  dtype_name(a->kv_type), dtype_name(cuda->act));
         return;
     }
     if (decode > 0 && fast && cuda->arch >= 90) {

@@ -21,11 +21,11 @@ static __device__ __forceinline__ float sigmoid(float x)
     return __fdividef(1.0f, 1.0f + __expf(-x));
 }
 
-// attention_prefill.cu: bf16, head_dim 256, sm_90a.
+// attention_prefill.cu: 16-bit activations and pages, head_dim 256, sm_90a.
 void attention_prefill(struct dev *dev, const struct attention_job *job);
 constexpr int PREFILL_ROWS = 128; // of a tile
 
-// attention_decode.cu: bf16, head_dim 256, sm_90 and later.
+// attention_decode.cu: the same, head_dim 256, sm_90 and later.
 void attention_decode(struct dev *dev, const struct attention_job *job);
 
 #endif

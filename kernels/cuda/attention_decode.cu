@@ -1,5 +1,5 @@
 // attention_decode.cu - attention of generated tokens, the context split over blocks.
-// Computes: o = softmax(q k^T / sqrt(256)) v * sigmoid(gate); bf16 operands on warp matrices, float32
+// Computes: o = softmax(q k^T / sqrt(256)) v * sigmoid(gate); 16-bit operands on warp matrices, float32
 // scores, softmax and sums.
 // Bound by: reading K and V once (for up to 8 query heads of a KV head together).
 //
@@ -126,6 +126,7 @@ __device__ void fetch(unsigned char *slot, const unsigned char *block, uint32_t 
 }
 
 // The warp's 16 keys by 8 heads of scores: lane holds keys lane / 4 + {0, 8}, heads 2 (lane % 4) + {0, 1}.
+template <typename half_t>
 __device__ void scores(float (&s)[4], const uint32_t (&q)[DIM / 16][2], uint32_t slot)
 {
     const int lane = threadIdx.x % 32, row = lane % 16;
@@ -135,7 +136,7 @@ __device__ void scores(float (&s)[4], const uint32_t (&q)[DIM / 16][2], uint32_t
         uint32_t k[4];
         const int piece = i * 2 + lane / 16;
         ldmatrix_x4(k, slot + piece / 8 * CHUNK_BYTES + row * 128 + ((piece % 8 ^ (row & 7)) << 4));
-        mma_m16n8k16_bf16(part[i % 4], k, q[i][0], q[i][1]);
+        mma_m16n8k16<half_t>(part[i % 4], k, q[i][0], q[i][1]);
     }
 #pragma unroll
     for (int c = 0; c < 4; c++)
@@ -143,6 +144,7 @@ __device__ void scores(float (&s)[4], const uint32_t (&q)[DIM / 16][2], uint32_t
 }
 
 // Scores to weights, and what there is so far to the new largest score.
+template <typename half_t>
 __device__ void soften(uint32_t (&p)[2], struct sums &w, float (&s)[4], int keys)
 {
     constexpr float SCALE = 0.0625f * 1.44269504088896f; // 256^-1/2, to base 2
@@ -163,8 +165,8 @@ __device__ void soften(uint32_t (&p)[2], struct sums &w, float (&s)[4], int keys
         s[h + 2] = ex2_approx(s[h + 2] - most);
         w.total[h] = w.total[h] * scale[h] + (s[h] + s[h + 2]);
     }
-    p[0] = movmatrix_trans(cvt_bf16x2(s[0], s[1]));
-    p[1] = movmatrix_trans(cvt_bf16x2(s[2], s[3]));
+    p[0] = movmatrix_trans(cvt_x2<half_t>(s[0], s[1]));
+    p[1] = movmatrix_trans(cvt_x2<half_t>(s[2], s[3]));
     if (__all_sync(~0u, scale[0] == 1.0f && scale[1] == 1.0f))
         return; // the same bits
 #pragma unroll
@@ -174,6 +176,7 @@ __device__ void soften(uint32_t (&p)[2], struct sums &w, float (&s)[4], int keys
             w.o[i][c] *= scale[c % 2];
 }
 
+template <typename half_t>
 __device__ void values(struct sums &w, const uint32_t (&p)[2], uint32_t slot)
 {
     const int lane = threadIdx.x % 32, row = lane % 8 + lane / 16 * 8;
@@ -183,7 +186,7 @@ __device__ void values(struct sums &w, const uint32_t (&p)[2], uint32_t slot)
         const int piece = i * 2 + lane / 8 % 2;
         ldmatrix_x4_trans(v, slot + piece / 8 * CHUNK_BYTES + row * 128 +
                                  ((piece % 8 ^ (row & 7)) << 4));
-        mma_m16n8k16_bf16(w.o[i], v, p[0], p[1]);
+        mma_m16n8k16<half_t>(w.o[i], v, p[0], p[1]);
     }
 }
 
@@ -241,6 +244,7 @@ struct page_walk {
             fetch_next(sh, a, w);
     }
 
+    template <typename half_t>
     __device__ void go(struct shared &sh, struct sums &sums, const struct attention_args &a,
                        const struct work &w, const uint32_t (&q)[DIM / 16][2])
     {
@@ -249,21 +253,22 @@ struct page_walk {
             float s[4];
             uint32_t p[2];
             mbarrier_wait(shared_address(&sh.full[warp][slot]), parity);
-            scores(s, q, shared_address(sh.slot[warp][slot]));
+            scores<half_t>(s, q, shared_address(sh.slot[warp][slot]));
             release(sh, a, w);
-            soften(p, sums, s, seen - i * PAGE_TOKENS);
+            soften<half_t>(p, sums, s, seen - i * PAGE_TOKENS);
             mbarrier_wait(shared_address(&sh.full[warp][slot]), parity);
-            values(sums, p, shared_address(sh.slot[warp][slot]));
+            values<half_t>(sums, p, shared_address(sh.slot[warp][slot]));
             release(sh, a, w);
         }
     }
 };
 
+template <typename half_t>
 __device__ void load_q(uint32_t (&q)[DIM / 16][2], const struct attention_args &a,
                        const struct work &w)
 {
     const int head = threadIdx.x % 32 / 4, dim = threadIdx.x % 4 * 2;
-    const bf16 *row = (const bf16 *)a.q + (w.row0 + min(head, w.heads - 1)) * DIM + dim;
+    const half_t *row = (const half_t *)a.q + (w.row0 + min(head, w.heads - 1)) * DIM + dim;
 #pragma unroll
     for (int i = 0; i < DIM / 16; i++)
 #pragma unroll
@@ -299,16 +304,19 @@ __device__ void exchange(struct shared &sh, struct sums &sums)
     __syncthreads(); // all sums are there
 }
 
+template <typename half_t>
 __device__ float gate_of(const struct attention_args &a, size_t row, int dim)
 {
-    return to_float(((const bf16 *)a.qg)[(2 * row + 1) * DIM + dim]);
+    return to_float(((const half_t *)a.qg)[(2 * row + 1) * DIM + dim]);
 }
 
+template <typename half_t>
 __device__ void finish(const struct attention_args &a, size_t row, int dim, float o, float gate)
 {
-    ((bf16 *)a.o)[row * DIM + dim] = from_float<bf16>(o * sigmoid(gate));
+    ((half_t *)a.o)[row * DIM + dim] = from_float<half_t>(o * sigmoid(gate));
 }
 
+template <typename half_t>
 __global__ __launch_bounds__(THREADS,
                              3) void decode(const __grid_constant__ struct attention_job job,
                                             float *partials)
@@ -337,8 +345,8 @@ __global__ __launch_bounds__(THREADS,
     uint32_t q[DIM / 16][2];
     struct sums sums = {};
     sums.most[0] = sums.most[1] = -FLT_MAX;
-    load_q(q, job.a, w);
-    walk.go(sh, sums, job.a, w, q);
+    load_q<half_t>(q, job.a, w);
+    walk.go<half_t>(sh, sums, job.a, w, q);
     exchange(sh, sums);
     const size_t block = ((size_t)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     for (int h = 0; h < w.heads; h++) {
@@ -353,7 +361,8 @@ __global__ __launch_bounds__(THREADS,
             for (int i = 0; i < WARPS; i++)
                 o += sh.sum[i][h][dim];
             if (w.per >= w.pages)
-                finish(job.a, w.row0 + h, dim, o / total, gate_of(job.a, w.row0 + h, dim));
+                finish<half_t>(job.a, w.row0 + h, dim, o / total,
+                               gate_of<half_t>(job.a, w.row0 + h, dim));
             else
                 out[dim] = o;
         }
@@ -366,6 +375,7 @@ __global__ __launch_bounds__(THREADS,
 
 // One query head of one token: its runs' sums, each scaled to the largest score, in their order inside
 // four quarters, and the quarters in theirs.
+template <typename half_t>
 __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct attention_job job,
                                                const float *partials, int runs_max)
 {
@@ -386,7 +396,7 @@ __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct at
         ((size_t)blockIdx.y * job.a.kv_heads * parts + part) * runs_max * next + h * PARTIAL;
     const size_t row = w.row0 - w.head0 + blockIdx.x;
     const int dim = threadIdx.x, quarter = dim / (DIM / 4), at = dim % (DIM / 4);
-    const float gate = gate_of(job.a, row, dim);
+    const float gate = gate_of<half_t>(job.a, row, dim);
     float4 x[EACH]; // all asked for before the first is needed
 #pragma unroll
     for (int i = 0; i < EACH; i++)
@@ -423,7 +433,7 @@ __global__ __launch_bounds__(256) void combine(const __grid_constant__ struct at
     __syncthreads(); // the quarters are there
     const float *all = (const float *)sum;
     const float sums = (all[dim] + all[DIM + dim]) + (all[2 * DIM + dim] + all[3 * DIM + dim]);
-    finish(job.a, row, dim, sums / totals[0], gate);
+    finish<half_t>(job.a, row, dim, sums / totals[0], gate);
 }
 
 } // namespace
@@ -440,8 +450,9 @@ void attention_decode(struct dev *dev, const struct attention_job *job)
     if (!partials)
         return;
     const dim3 grid(runs_max, parts, job->tiles);
-    cuda_launch(dev, "attention, decode", {grid, THREADS, BYTES}, decode, *job, partials);
+    HALF_SWITCH(dev, cuda_launch(dev, "attention, decode", {grid, THREADS, BYTES}, decode<half_t>,
+                                 *job, partials));
     if (runs_max > 1)
-        cuda_launch(dev, "attention, combine", {dim3(a->heads, job->tiles), 256}, combine, *job,
-                    partials, runs_max);
+        HALF_SWITCH(dev, cuda_launch(dev, "attention, combine", {dim3(a->heads, job->tiles), 256},
+                                     combine<half_t>, *job, partials, runs_max));
 }

@@ -1,5 +1,5 @@
 // attention_prefill.cu - causal attention of prompt tokens over paged K and V, on warpgroup matrices.
-// Computes: o = softmax(q k^T / sqrt(256)) v * sigmoid(gate); bf16 operands, float32 scores, softmax and
+// Computes: o = softmax(q k^T / sqrt(256)) v * sigmoid(gate); 16-bit operands, float32 scores, softmax and
 // sums.
 // Bound by: the matrix units (4 * 256 flops a query row and key).
 //
@@ -125,7 +125,7 @@ __device__ void load_q(struct shared &sh, const struct attention_args &a, const 
         if (row < end) {
             const size_t token = w.tile.span.t0 + row / w.group;
             const size_t head = (size_t)w.kv_head * w.group + row % w.group;
-            x = ((const uint4 *)((const bf16 *)a.q + (token * a.heads + head) * DIM))[piece];
+            x = ((const uint4 *)((const uint16_t *)a.q + (token * a.heads + head) * DIM))[piece];
         }
         *(uint4 *)(sh.q + piece / 8 * Q_CHUNK + r * 128 + ((piece % 8 ^ (r & 7)) << 4)) = x;
     }
@@ -134,22 +134,24 @@ __device__ void load_q(struct shared &sh, const struct attention_args &a, const 
 }
 
 // S = Q K^T of a stage; enqueued.
+template <typename half_t>
 __device__ __forceinline__ void scores(float (&s)[32], uint64_t q, uint64_t k)
 {
 #pragma unroll
     for (int i = 0; i < DIM / 16; i++)
-        wgmma_m64n64k16_bf16(s, q + (i / 4 * Q_CHUNK + i % 4 * 32) / 16,
-                             k + (i / 4 * K_CHUNK + i % 4 * 32) / 16, i > 0);
+        wgmma_m64n64k16<half_t>(s, q + (i / 4 * Q_CHUNK + i % 4 * 32) / 16,
+                                k + (i / 4 * K_CHUNK + i % 4 * 32) / 16, i > 0);
     wgmma_commit_group();
 }
 
 // O += P V of a stage; enqueued.
+template <typename half_t>
 __device__ __forceinline__ void values(float (&o)[128], const uint32_t (&p)[4][4], uint64_t v,
                                        int keep)
 {
 #pragma unroll
     for (int i = 0; i < KEYS / 16; i++)
-        wgmma_m64n256k16_bf16_rs_trans(o, p[i], v + i * 2048 / 16, keep | i);
+        wgmma_m64n256k16_rs_trans<half_t>(o, p[i], v + i * 2048 / 16, keep | i);
     wgmma_commit_group();
 }
 
@@ -194,13 +196,14 @@ __device__ __forceinline__ float2 soften(float (&s)[32], struct rows2 &r, int fi
     return make_float2(scale[0], scale[1]);
 }
 
+template <typename half_t>
 __device__ __forceinline__ void pack(uint32_t (&p)[4][4], const float (&s)[32])
 {
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            p[i][j] = cvt_bf16x2(s[i * 8 + j * 2], s[i * 8 + j * 2 + 1]);
+            p[i][j] = cvt_x2<half_t>(s[i * 8 + j * 2], s[i * 8 + j * 2 + 1]);
 }
 
 __device__ __forceinline__ void rescale(float (&o)[128], float2 scale)
@@ -214,6 +217,7 @@ __device__ __forceinline__ void rescale(float (&o)[128], float2 scale)
 
 // Sums through shared memory, where Q and the ring were, and out in whole rows. The part that is unrolled
 // over registers is kept short: it runs once a block, and out of a cold instruction cache.
+template <typename half_t>
 __device__ __forceinline__ void store(struct shared &sh, const float (&o)[128],
                                       const struct rows2 &r, const struct attention_args &a,
                                       const struct work &w, int wg)
@@ -244,19 +248,20 @@ __device__ __forceinline__ void store(struct shared &sh, const float (&o)[128],
             continue;
         const size_t token = w.tile.span.t0 + row / w.group;
         const size_t at = token * a.heads + (size_t)w.kv_head * w.group + row % w.group;
-        const uint4 gates = *(const uint4 *)((const bf16 *)a.qg + (2 * at + 1) * DIM + piece);
-        const __nv_bfloat162 *gate = (const __nv_bfloat162 *)&gates;
+        const uint4 gates = *(const uint4 *)((const half_t *)a.qg + (2 * at + 1) * DIM + piece);
+        const uint32_t gate[4] = {gates.x, gates.y, gates.z, gates.w};
         uint32_t y[4];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             const float2 x = *(const float2 *)(rows + i * STRIDE + piece + j * 2);
-            const float2 g = __bfloat1622float2(gate[j]);
-            y[j] = cvt_bf16x2(x.x * sigmoid(g.x), x.y * sigmoid(g.y));
+            const float2 g = widen_x2<half_t>(gate[j]);
+            y[j] = cvt_x2<half_t>(x.x * sigmoid(g.x), x.y * sigmoid(g.y));
         }
-        *(uint4 *)((bf16 *)a.o + at * DIM + piece) = make_uint4(y[0], y[1], y[2], y[3]);
+        *(uint4 *)((half_t *)a.o + at * DIM + piece) = make_uint4(y[0], y[1], y[2], y[3]);
     }
 }
 
+template <typename half_t>
 __device__ __forceinline__ void consume(struct shared &sh, const struct attention_args &a,
                                         const struct work &w, int wg)
 {
@@ -281,21 +286,21 @@ __device__ __forceinline__ void consume(struct shared &sh, const struct attentio
     mbarrier_wait(shared_address(&sh.k_full[0]), 0);
     bar_sync(3 + wg, 256); // this warpgroup's turn at the matrix units
     wgmma_fence();
-    scores(s, q, k0);
+    scores<half_t>(s, q, k0);
     bar_arrive(4 - wg, 256);
     wgmma_wait_group<0>();
     if (lane == 0)
         mbarrier_arrive(shared_address(&sh.k_empty[0]));
     soften(s, r, 0, KEYS - 1 > first_position);
-    pack(p, s);
+    pack<half_t>(p, s);
     for (int j = 1; j < w.pages; j++) {
         const int k = j % STAGES, v = (j - 1) % STAGES;
         mbarrier_wait(shared_address(&sh.k_full[k]), j / STAGES & 1);
         bar_sync(3 + wg, 256); // this warpgroup's turn
         wgmma_fence();
-        scores(s, q, k0 + k * (BLOCK_BYTES / 16));
+        scores<half_t>(s, q, k0 + k * (BLOCK_BYTES / 16));
         mbarrier_wait(shared_address(&sh.v_full[v]), (j - 1) / STAGES & 1);
-        values(o, p, v0 + v * (BLOCK_BYTES / 16), j > 1);
+        values<half_t>(o, p, v0 + v * (BLOCK_BYTES / 16), j > 1);
         bar_arrive(4 - wg, 256);
         wgmma_wait_group<1>(); // the scores
         if (lane == 0)
@@ -305,18 +310,19 @@ __device__ __forceinline__ void consume(struct shared &sh, const struct attentio
         if (lane == 0)
             mbarrier_arrive(shared_address(&sh.v_empty[v]));
         rescale(o, scale);
-        pack(p, s);
+        pack<half_t>(p, s);
     }
     if (wg == 0)
         bar_sync(3, 256); // takes the other's last turn back
     const int last = w.pages - 1;
     mbarrier_wait(shared_address(&sh.v_full[last % STAGES]), last / STAGES & 1);
     wgmma_fence();
-    values(o, p, v0 + last % STAGES * (BLOCK_BYTES / 16), w.pages > 1);
+    values<half_t>(o, p, v0 + last % STAGES * (BLOCK_BYTES / 16), w.pages > 1);
     wgmma_wait_group<0>();
-    store(sh, o, r, a, w, wg);
+    store<half_t>(sh, o, r, a, w, wg);
 }
 
+template <typename half_t>
 __global__ __launch_bounds__(THREADS,
                              1) void prefill(const __grid_constant__ struct attention_job job)
 {
@@ -342,19 +348,25 @@ __global__ __launch_bounds__(THREADS,
             produce(sh, job.a, w);
     } else {
         setmaxnreg_inc<232>();
-        consume(sh, job.a, w, wg - 1);
+        consume<half_t>(sh, job.a, w, wg - 1);
     }
 }
 
 } // namespace
 
-void attention_prefill(struct dev *dev, const struct attention_job *job)
+template <typename half_t> static void launch(struct dev *dev, const struct attention_job *job)
 {
     constexpr int BYTES = sizeof(struct shared) + 1024;
     if (!cuda_ok(dev,
-                 cudaFuncSetAttribute(prefill, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES),
+                 cudaFuncSetAttribute(prefill<half_t>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      BYTES),
                  "attention: shared memory"))
         return;
-    prefill<<<job->tiles * job->a.kv_heads, THREADS, BYTES, cuda_of(dev)->stream>>>(*job);
+    prefill<half_t><<<job->tiles * job->a.kv_heads, THREADS, BYTES, cuda_of(dev)->stream>>>(*job);
     LAUNCHED(dev, "attention, prefill");
+}
+
+void attention_prefill(struct dev *dev, const struct attention_job *job)
+{
+    HALF_SWITCH(dev, launch<half_t>(dev, job));
 }

@@ -184,10 +184,10 @@ void launch(struct dev *dev, const struct attn_prep_args *a, const struct freque
 template <typename act_t>
 void launch_any(struct dev *dev, const struct attn_prep_args *a, const struct frequencies &f)
 {
-    if (a->kv_type == DTYPE_BF16)
-        launch<act_t, bf16>(dev, a, f);
-    else
+    if (a->kv_type == DTYPE_F32)
         launch<act_t, float>(dev, a, f);
+    else
+        launch<act_t, half_of<act_t>>(dev, a, f);
 }
 
 } // namespace
@@ -197,9 +197,9 @@ void cuda_attn_prep(struct dev *dev, const struct attn_prep_args *a)
     struct frequencies f = {};
     if (a->batch.t == 0)
         return;
-    if (a->head_dim > DIM_MAX || a->kv_type == DTYPE_F16) {
-        cuda_fail(dev, "attn_prep: head_dim %d with pages of %s; at most %d, f32 or bf16",
-                  a->head_dim, dtype_name(a->kv_type), DIM_MAX);
+    if (a->head_dim > DIM_MAX || (a->kv_type != DTYPE_F32 && a->kv_type != cuda_half(dev))) {
+        cuda_fail(dev, "attn_prep: head_dim %d with pages of %s; at most %d, f32 or %s",
+                  a->head_dim, dtype_name(a->kv_type), DIM_MAX, dtype_name(cuda_half(dev)));
         return;
     }
     for (int i = 0; i < a->rot / 2; i++)

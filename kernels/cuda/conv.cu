@@ -119,8 +119,8 @@ template <typename act_t, int N> static void launch(struct dev *dev, const struc
 
 void cuda_conv(struct dev *dev, const struct conv_args *a)
 {
-    if (cuda_of(dev)->act == DTYPE_BF16)
-        a->channels % 8 ? launch<bf16, 1>(dev, a) : launch<bf16, 8>(dev, a);
+    if (cuda_of(dev)->act != DTYPE_F32)
+        HALF_SWITCH(dev, (a->channels % 8 ? launch<half_t, 1> : launch<half_t, 8>)(dev, a));
     else
         a->channels % 4 ? launch<float, 1>(dev, a) : launch<float, 4>(dev, a);
 }

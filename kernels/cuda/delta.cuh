@@ -85,7 +85,7 @@ delta_gate_of(const act_t *a, const act_t *b, size_t at, float A_log, float dt_b
             1.0f / (1.0f + expf(-to_float(b[at])))};
 }
 
-// What a chunk and value head need besides q, k and v, bf16 matrices in the 128-byte swizzle of the
+// What a chunk and value head need besides q, k and v, matrices of half_t in the 128-byte swizzle of the
 // copy engine (element i, j in 16-byte group (j / 8) ^ (i % 8) of row i):
 //   T = (I + A)^-1 diag(beta)     P = (q k^T) o D, normalised and scaled
 //   v_from_s = e^G / |k|          so that N = T (V - diag(v_from_s) K S)
@@ -93,8 +93,8 @@ delta_gate_of(const act_t *a, const act_t *b, size_t at, float A_log, float dt_b
 //   s_from_n = e^(G_last - G) / |k|       S = decay S + K^T diag(s_from_n) N
 // With the norms in here, q and k are used as they lie in the input.
 struct alignas(1024) delta_unit {
-    bf16 T[DELTA_CHUNK * DELTA_CHUNK];
-    bf16 P[DELTA_CHUNK * DELTA_CHUNK];
+    uint16_t T[DELTA_CHUNK * DELTA_CHUNK];
+    uint16_t P[DELTA_CHUNK * DELTA_CHUNK];
     float v_from_s[DELTA_CHUNK], o_from_s[DELTA_CHUNK], s_from_n[DELTA_CHUNK];
     float decay, unused[63];
 };

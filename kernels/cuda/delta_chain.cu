@@ -1,12 +1,12 @@
 // delta_chain.cu - the part of the gated delta rule that goes from chunk to chunk, on warpgroup matrices.
-// bf16, chunks of 64, heads of 128 x 128; struct delta_unit says what came before.
+// 16-bit activations, chunks of 64, heads of 128 x 128; struct delta_unit says what came before.
 //
 // The chain. A warpgroup owns 64 columns of one head's state and keeps their transpose, in float32, in
 // its registers. Its products are taken transposed, so that the sums of one are the left operand of the
 // next in the same registers, and nothing on the way from state to state passes through memory:
 //   (K S)^T = S^T K^T,  V'^T = V^T - (K S)^T diag(v_from_s),  N^T = V'^T T^T,
 //   S^T = decay S^T + (N^T diag(s_from_n)) K
-// The outputs. A second warpgroup is handed S and N, in bf16 through shared memory, and follows:
+// The outputs. A second warpgroup is handed S and N, in their type through shared memory, and follows:
 //   O = diag(o_from_s) Q S + P N
 // A third keeps the copy engine some chunks ahead. What one waits for is named at its barrier.
 //
@@ -53,8 +53,8 @@ template <int GROUPS> struct chain_shared {
     uint64_t state_full[GROUPS], state_free[GROUPS], changes_full[GROUPS], changes_free[GROUPS];
 };
 
-template <typename state_t> struct chain_args {
-    bf16 *o;
+template <typename half_t, typename state_t> struct chain_args {
+    half_t *o;
     state_t *state;
     const struct span *spans;
     const struct delta_unit *units;
@@ -91,10 +91,10 @@ static __device__ __forceinline__ void arrive_read(uint64_t *barrier)
 
 // ---- the copies -----------------------------------------------------------------------------------
 
-template <int GROUPS, typename state_t>
+template <int GROUPS, typename half_t, typename state_t>
 static __device__ void fetch(typename chain_shared<GROUPS>::stage &s, uint32_t full,
-                             const struct chain_args<state_t> &a, const CUtensorMap *map, int row,
-                             int unit)
+                             const struct chain_args<half_t, state_t> &a, const CUtensorMap *map,
+                             int row, int unit)
 {
     const int v_head = blockIdx.y, k_head = v_head / (a.v_heads / a.k_heads);
     const int q = k_head * DELTA_DIM, k = q + a.k_heads * DELTA_DIM;
@@ -112,9 +112,10 @@ static __device__ void fetch(typename chain_shared<GROUPS>::stage &s, uint32_t f
 }
 
 // One thread.
-template <int GROUPS, typename state_t>
-static __device__ void feed(struct chain_shared<GROUPS> &s, const struct chain_args<state_t> &a,
-                            const CUtensorMap *map, const struct chain_job &job)
+template <int GROUPS, typename half_t, typename state_t>
+static __device__ void feed(struct chain_shared<GROUPS> &s,
+                            const struct chain_args<half_t, state_t> &a, const CUtensorMap *map,
+                            const struct chain_job &job)
 {
     constexpr int STAGES = chain_shape<GROUPS>::STAGES;
     for (int i = 0; i < job.chunks; i++) {
@@ -151,12 +152,12 @@ template <int N> static __device__ __forceinline__ void pin(uint32_t (&x)[N])
 }
 
 // Sums of a product as the left operand of the next.
-template <int N>
+template <typename half_t, int N>
 static __device__ __forceinline__ void to_left(uint32_t (&y)[N / 2], const float (&x)[N])
 {
 #pragma unroll
     for (int i = 0; i < N / 2; i++)
-        y[i] = cvt_bf16x2(x[2 * i], x[2 * i + 1]);
+        y[i] = cvt_x2<half_t>(x[2 * i], x[2 * i + 1]);
 }
 
 // A per-token vector for the columns of a lane: tokens 8 j + 2 (lane % 4) and the one after.
@@ -181,13 +182,14 @@ static __device__ __forceinline__ void load_v(uint32_t (&x)[16], const unsigned 
 }
 
 // (V - diag(f) K S)^T as a left operand, in place of V^T.
+template <typename half_t>
 static __device__ __forceinline__ void subtract_from_v(uint32_t (&v)[16], const float (&ks)[32],
                                                        const float2 (&f)[8])
 {
 #pragma unroll
     for (int i = 0; i < 16; i++) {
-        const float low = __uint_as_float(v[i] << 16), high = __uint_as_float(v[i] & 0xffff0000u);
-        v[i] = cvt_bf16x2(low - f[i / 2].x * ks[2 * i], high - f[i / 2].y * ks[2 * i + 1]);
+        const float2 x = widen_x2<half_t>(v[i]);
+        v[i] = cvt_x2<half_t>(x.x - f[i / 2].x * ks[2 * i], x.y - f[i / 2].y * ks[2 * i + 1]);
     }
 }
 
@@ -223,6 +225,7 @@ static __device__ __forceinline__ void read_state(float (&s)[64], const float *f
         s[e] = fresh ? 0.0f : from[state_at(e)];
 }
 
+template <typename half_t>
 static __device__ void write_state(float *to, const float (&s)[64], const uint32_t (&)[32])
 {
 #pragma unroll
@@ -232,7 +235,8 @@ static __device__ void write_state(float *to, const float (&s)[64], const uint32
 
 // The same with slots of bf16. A register of a left operand has two columns of S^T, which are rows of the
 // state, and eight lanes have neighbours of a row; turned, a register has the neighbours, and the two
-// tiles of a row fill a sector of memory. What a state is rounded to is its left operand as it is.
+// tiles of a row fill a sector of memory. With bf16 operands, what a state is rounded to is its left operand as
+// it is.
 static __device__ __forceinline__ bf16 *state_of(bf16 *states, int slot, int v_heads, int column)
 {
     const int lane = threadIdx.x % 32;
@@ -255,16 +259,19 @@ static __device__ __forceinline__ void read_state(float (&s)[64], const bf16 *fr
     }
 }
 
-static __device__ void write_state(bf16 *to, const float (&)[64], const uint32_t (&left)[32])
+template <typename half_t>
+static __device__ void write_state(bf16 *to, const float (&s)[64], const uint32_t (&left)[32])
 {
+    constexpr bool SAME = std::is_same_v<half_t, bf16>;
 #pragma unroll
     for (int i = 0; i < 32; i++)
-        *(uint32_t *)(to + turned_at(i)) = movmatrix_trans(left[i]);
+        *(uint32_t *)(to + turned_at(i)) =
+            movmatrix_trans(SAME ? left[i] : cvt_bf16x2(s[2 * i], s[2 * i + 1]));
 }
 
-template <int GROUPS, typename state_t>
+template <int GROUPS, typename half_t, typename state_t>
 static __device__ void follow_state(struct chain_shared<GROUPS> &s,
-                                    const struct chain_args<state_t> &a,
+                                    const struct chain_args<half_t, state_t> &a,
                                     const struct chain_job &job, int group)
 {
     constexpr int STAGES = chain_shape<GROUPS>::STAGES;
@@ -277,7 +284,7 @@ static __device__ void follow_state(struct chain_shared<GROUPS> &s,
         read_state(S, state_of(a.carry, blockIdx.z, a.v_heads, column), false);
     else
         read_state(S, state_of(a.state, job.span.slot, a.v_heads, column), fresh);
-    to_left(left_s, S);
+    to_left<half_t>(left_s, S);
     for (int i = 0; i < job.chunks; i++) {
         const int at = i % STAGES, n = tokens_of(job, i);
         typename chain_shared<GROUPS>::stage &in = s.stage[at];
@@ -293,7 +300,7 @@ static __device__ void follow_state(struct chain_shared<GROUPS> &s,
         wgmma_fence();
 #pragma unroll
         for (int j = 0; j < 8; j++)
-            wgmma_m64n64k16_bf16_rs(
+            wgmma_m64n64k16_rs<half_t>(
                 c, &left_s[4 * j],
                 wgmma_descriptor(shared_address(in.k.half[j / 4]) + j % 4 * 32, 0), j > 0);
         wgmma_commit_group();
@@ -306,14 +313,14 @@ static __device__ void follow_state(struct chain_shared<GROUPS> &s,
         wgmma_wait_group<0>(); // (K S)^T
         pin(c);
         pin(left_s);
-        subtract_from_v(left, c, factor);
+        subtract_from_v<half_t>(left, c, factor);
         pin(left);
         pin(c);
         wgmma_fence();
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            wgmma_m64n64k16_bf16_rs(c, &left[4 * j],
-                                    wgmma_descriptor(shared_address(in.unit.T) + j * 32, 0), j > 0);
+            wgmma_m64n64k16_rs<half_t>(
+                c, &left[4 * j], wgmma_descriptor(shared_address(in.unit.T) + j * 32, 0), j > 0);
         wgmma_commit_group();
         load_pairs(factor, in.unit.s_from_n);
         const float decay = in.unit.decay;
@@ -325,18 +332,18 @@ static __device__ void follow_state(struct chain_shared<GROUPS> &s,
         pin(left);
 #pragma unroll
         for (int e = 0; e < 16; e++)
-            left[e] = cvt_bf16x2(c[2 * e] * factor[e / 2].x, c[2 * e + 1] * factor[e / 2].y);
+            left[e] = cvt_x2<half_t>(c[2 * e] * factor[e / 2].x, c[2 * e + 1] * factor[e / 2].y);
         pin(left);
         pin(S);
         wgmma_fence();
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            wgmma_m64n128k16_bf16_rs_trans(
+            wgmma_m64n128k16_rs_trans<half_t>(
                 S, &left[4 * j],
                 wgmma_descriptor(shared_address(in.k.half[0]) + j * 2048, 64 * 128));
         wgmma_commit_group();
         uint32_t changes[16];
-        to_left(changes, c);
+        to_left<half_t>(changes, c);
         mbarrier_wait(shared_address(&s.changes_free[group]),
                       (i + 1) % 2); // P N of the chunk before
         put_left(s.changes[group], changes);
@@ -345,28 +352,30 @@ static __device__ void follow_state(struct chain_shared<GROUPS> &s,
         pin(S);
         pin(left);
         arrive_read(&s.empty[at]);
-        to_left(left_s, S);
+        to_left<half_t>(left_s, S);
         if (i * DELTA_CHUNK + job.first_token + n == job.span.save_t)
-            write_state(state_of(a.state, job.span.save_slot, a.v_heads, column), S, left_s);
+            write_state<half_t>(state_of(a.state, job.span.save_slot, a.v_heads, column), S,
+                                left_s);
     }
     if (delta_carried_out<state_t>(a.slab, job.chunks, job.span))
-        write_state(state_of(a.carry, blockIdx.z, a.v_heads, column), S, left_s);
+        write_state<half_t>(state_of(a.carry, blockIdx.z, a.v_heads, column), S, left_s);
     else
-        write_state(state_of(a.state, job.span.slot, a.v_heads, column), S, left_s);
+        write_state<half_t>(state_of(a.state, job.span.slot, a.v_heads, column), S, left_s);
 }
 
 // ---- the outputs ----------------------------------------------------------------------------------
 
 // A warp's 16 tokens of 64 columns, turned to whole rows in shared memory; n of the chunk's are stored.
-static __device__ void write_outputs(bf16 *o, size_t stride, unsigned char *tile,
+template <typename half_t>
+static __device__ void write_outputs(half_t *o, size_t stride, unsigned char *tile,
                                      const float (&x)[32], int n)
 {
     const int lane = threadIdx.x % 32, row = lane % 16, first = threadIdx.x / 32 % 4 * 16;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const uint32_t y[4] = {
-            cvt_bf16x2(x[8 * i], x[8 * i + 1]), cvt_bf16x2(x[8 * i + 2], x[8 * i + 3]),
-            cvt_bf16x2(x[8 * i + 4], x[8 * i + 5]), cvt_bf16x2(x[8 * i + 6], x[8 * i + 7])};
+            cvt_x2<half_t>(x[8 * i], x[8 * i + 1]), cvt_x2<half_t>(x[8 * i + 2], x[8 * i + 3]),
+            cvt_x2<half_t>(x[8 * i + 4], x[8 * i + 5]), cvt_x2<half_t>(x[8 * i + 6], x[8 * i + 7])};
         stmatrix_x4(shared_address(tile + row * 128 + ((2 * i + lane / 16) ^ (row % 8)) * 16), y);
     }
     __syncwarp(); // the tile is written
@@ -380,16 +389,16 @@ static __device__ void write_outputs(bf16 *o, size_t stride, unsigned char *tile
     __syncwarp(); // the tile is free
 }
 
-template <int GROUPS, typename state_t>
+template <int GROUPS, typename half_t, typename state_t>
 static __device__ void find_outputs(struct chain_shared<GROUPS> &s,
-                                    const struct chain_args<state_t> &a,
+                                    const struct chain_args<half_t, state_t> &a,
                                     const struct chain_job &job)
 {
     constexpr int STAGES = chain_shape<GROUPS>::STAGES;
     const int warp = threadIdx.x / 32 % 4, row = warp * 16 + threadIdx.x % 32 / 4;
     const size_t stride = (size_t)a.v_heads * DELTA_DIM;
-    bf16 *o = a.o + (size_t)(job.span.t0 + job.first_token) * stride + blockIdx.y * DELTA_DIM +
-              blockIdx.x * GROUPS * COLUMNS;
+    half_t *o = a.o + (size_t)(job.span.t0 + job.first_token) * stride + blockIdx.y * DELTA_DIM +
+                blockIdx.x * GROUPS * COLUMNS;
     for (int i = 0; i < job.chunks; i++, o += DELTA_CHUNK * stride) {
         const int at = i % STAGES;
         typename chain_shared<GROUPS>::stage &in = s.stage[at];
@@ -402,7 +411,7 @@ static __device__ void find_outputs(struct chain_shared<GROUPS> &s,
             wgmma_fence();
 #pragma unroll
             for (int j = 0; j < 8; j++)
-                wgmma_m64n64k16_bf16(
+                wgmma_m64n64k16<half_t>(
                     x, wgmma_descriptor(shared_address(in.q.half[j / 4]) + j % 4 * 32, 0),
                     wgmma_descriptor(shared_address(s.state[g].half[j / 4]) + j % 4 * 32, 0),
                     j > 0);
@@ -418,8 +427,9 @@ static __device__ void find_outputs(struct chain_shared<GROUPS> &s,
             wgmma_fence();
 #pragma unroll
             for (int j = 0; j < 4; j++)
-                wgmma_m64n64k16_bf16(x, wgmma_descriptor(shared_address(in.unit.P) + j * 32, 0),
-                                     wgmma_descriptor(shared_address(s.changes[g]) + j * 32, 0), 1);
+                wgmma_m64n64k16<half_t>(x, wgmma_descriptor(shared_address(in.unit.P) + j * 32, 0),
+                                        wgmma_descriptor(shared_address(s.changes[g]) + j * 32, 0),
+                                        1);
             wgmma_commit_group();
             wgmma_wait_group<0>();
             pin(x);
@@ -448,9 +458,10 @@ template <int GROUPS> static __device__ void init_barriers(struct chain_shared<G
     fence_mbarrier_init();
 }
 
-template <int GROUPS, typename state_t>
+template <int GROUPS, typename half_t, typename state_t>
 static __global__ void __launch_bounds__(chain_shape<GROUPS>::THREADS, 1)
-    chain_kernel(const struct chain_args<state_t> a, const __grid_constant__ CUtensorMap map)
+    chain_kernel(const struct chain_args<half_t, state_t> a,
+                 const __grid_constant__ CUtensorMap map)
 {
     using shape = chain_shape<GROUPS>;
     extern __shared__ __align__(1024) unsigned char raw[];
@@ -484,10 +495,10 @@ static bool map_input(struct dev *dev, CUtensorMap *map, const struct delta_rule
 {
     const cuuint64_t width = (cuuint64_t)(2 * a->k_heads + a->v_heads) * DELTA_DIM;
     const struct tensor_array qkv = {.p = a->qkv,
-                                     .type = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                                     .type = CU_TENSOR_MAP_DATA_TYPE_UINT16,
                                      .rank = 2,
                                      .size = {width, (cuuint64_t)a->batch.t},
-                                     .stride = {width * sizeof(bf16)},
+                                     .stride = {width * sizeof(uint16_t)},
                                      .box = {64, 64}};
     if (tensor_map(map, &qkv))
         return true;
@@ -495,17 +506,18 @@ static bool map_input(struct dev *dev, CUtensorMap *map, const struct delta_rule
     return false;
 }
 
-template <int GROUPS, typename state_t>
-static void launch(struct dev *dev, const struct chain_args<state_t> &p, const CUtensorMap &map,
-                   cudaStream_t stream)
+template <int GROUPS, typename half_t, typename state_t>
+static void launch(struct dev *dev, const struct chain_args<half_t, state_t> &p,
+                   const CUtensorMap &map, cudaStream_t stream)
 {
     const int bytes = sizeof(struct chain_shared<GROUPS>);
     cuda_ok(dev,
-            cudaFuncSetAttribute(chain_kernel<GROUPS, state_t>,
+            cudaFuncSetAttribute(chain_kernel<GROUPS, half_t, state_t>,
                                  cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
             "delta_chain: shared memory");
-    chain_kernel<GROUPS, state_t><<<dim3(DELTA_DIM / COLUMNS / GROUPS, p.v_heads, p.slab.n_spans),
-                                    chain_shape<GROUPS>::THREADS, bytes, stream>>>(p, map);
+    chain_kernel<GROUPS, half_t, state_t>
+        <<<dim3(DELTA_DIM / COLUMNS / GROUPS, p.v_heads, p.slab.n_spans),
+           chain_shape<GROUPS>::THREADS, bytes, stream>>>(p, map);
     LAUNCHED(dev, "delta_chain");
 }
 
@@ -514,9 +526,9 @@ bool delta_chain_is_narrow(struct dev *dev, const struct delta_rule_args *a, int
     return DELTA_DIM / COLUMNS * a->v_heads * n_spans <= cuda_of(dev)->n_sm;
 }
 
-template <typename state_t>
+template <typename half_t, typename state_t>
 static void launch_width(struct dev *dev, const struct delta_rule_args *a,
-                         const struct chain_args<state_t> &p, cudaStream_t stream)
+                         const struct chain_args<half_t, state_t> &p, cudaStream_t stream)
 {
     CUtensorMap map;
     if (!map_input(dev, &map, a))
@@ -528,17 +540,24 @@ static void launch_width(struct dev *dev, const struct delta_rule_args *a,
         launch<2>(dev, p, map, stream);
 }
 
+template <typename half_t>
+static void chain(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
+                  const struct delta_unit *units, float *carry, cudaStream_t stream)
+{
+    STATE_SWITCH(a->state_type, (launch_width<half_t, state_t>(dev, a,
+                                                               {.o = (half_t *)a->o,
+                                                                .state = (state_t *)a->state,
+                                                                .spans = a->batch.spans,
+                                                                .units = units,
+                                                                .slab = slab,
+                                                                .k_heads = a->k_heads,
+                                                                .v_heads = a->v_heads,
+                                                                .carry = carry},
+                                                               stream)));
+}
+
 void delta_chain(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
                  const struct delta_unit *units, float *carry, cudaStream_t stream)
 {
-    STATE_SWITCH(a->state_type, (launch_width<state_t>(dev, a,
-                                                       {.o = (bf16 *)a->o,
-                                                        .state = (state_t *)a->state,
-                                                        .spans = a->batch.spans,
-                                                        .units = units,
-                                                        .slab = slab,
-                                                        .k_heads = a->k_heads,
-                                                        .v_heads = a->v_heads,
-                                                        .carry = carry},
-                                                       stream)));
+    HALF_SWITCH(dev, chain<half_t>(dev, a, slab, units, carry, stream));
 }

@@ -1,5 +1,5 @@
 // delta_prepare.cu - the part of a chunk that does not depend on the state, for all chunks at once: gates,
-// K K^T and Q K^T, A, T = (I + A)^-1 and P, into struct delta_unit. bf16, chunks of 64, k_dim 128.
+// K K^T and Q K^T, A, T = (I + A)^-1 and P, into struct delta_unit. 16-bit activations, chunks of 64, k_dim 128.
 //
 // A block is one chunk of one key head; the value heads of that key head share its products. Each of
 // the four warps owns 16 rows: their products stay in its registers, the diagonal 16 x 16 block of A
@@ -66,13 +66,13 @@ static __device__ __forceinline__ void multiply(float (&c)[8], const struct bloc
 {
     float(&left)[4] = *(float(*)[4]) & c[0], (&right)[4] = *(float(*)[4]) & c[4];
     if constexpr (WIDE) {
-        mma_m16n8k16_f16(left, a.low, b.high[0], b.high[1]);
-        mma_m16n8k16_f16(right, a.low, b.high[2], b.high[3]);
-        mma_m16n8k16_f16(left, a.high, b.low[0], b.low[1]);
-        mma_m16n8k16_f16(right, a.high, b.low[2], b.low[3]);
+        mma_m16n8k16<f16>(left, a.low, b.high[0], b.high[1]);
+        mma_m16n8k16<f16>(right, a.low, b.high[2], b.high[3]);
+        mma_m16n8k16<f16>(left, a.high, b.low[0], b.low[1]);
+        mma_m16n8k16<f16>(right, a.high, b.low[2], b.low[3]);
     }
-    mma_m16n8k16_f16(left, a.high, b.high[0], b.high[1]);
-    mma_m16n8k16_f16(right, a.high, b.high[2], b.high[3]);
+    mma_m16n8k16<f16>(left, a.high, b.high[0], b.high[1]);
+    mma_m16n8k16<f16>(right, a.high, b.high[2], b.high[3]);
 }
 
 template <bool WIDE>
@@ -235,14 +235,15 @@ static __device__ void invert(struct rows<WIDE> *r, uint4 (*slots)[WIDE ? 2 : 1]
     }
 }
 
-// Block (warp, col) of a bf16 matrix of the unit.
-static __device__ __forceinline__ void put_block(bf16 *m, int col, const float (&c)[8])
+// Block (warp, col) of a matrix of the unit.
+template <typename half_t>
+static __device__ __forceinline__ void put_block(uint16_t *m, int col, const float (&c)[8])
 {
     const int warp = threadIdx.x / 32;
 #pragma unroll
     for (int e = 0; e < 8; e += 2) {
         const int at = delta_swizzle(16 * warp + block_row(e), 16 * col + block_col(e));
-        *(uint32_t *)((unsigned char *)m + at) = cvt_bf16x2(c[e], c[e + 1]);
+        *(uint32_t *)((unsigned char *)m + at) = cvt_x2<half_t>(c[e], c[e + 1]);
     }
 }
 
@@ -254,17 +255,18 @@ static __device__ __forceinline__ void put_float_block(float *m, int col, const 
 }
 
 // The strictly lower rows of q or k of a chunk; rows from n on are zero.
-static __device__ void load_tile(unsigned char *tile, const bf16 *from, size_t stride, int n)
+static __device__ void load_tile(unsigned char *tile, const uint16_t *from, size_t stride, int n)
 {
     for (int i = threadIdx.x; i < 64 * 16; i += THREADS) {
         const int row = i / 16, group = i % 16;
-        const bf16 *src = from + (row < n ? (size_t)row * stride + group * 8 : 0);
+        const uint16_t *src = from + (row < n ? (size_t)row * stride + group * 8 : 0);
         cp_async_16(shared_address(tile + row * 256 + (group ^ (row % 8)) * 16), src,
                     row < n ? 16 : 0);
     }
 }
 
 // scale / |x| of every row, two threads a row.
+template <typename half_t>
 static __device__ void find_norms(float *norm, const unsigned char *tile, float scale)
 {
     const int row = threadIdx.x / 2, half = threadIdx.x % 2;
@@ -275,10 +277,9 @@ static __device__ void find_norms(float *norm, const unsigned char *tile, float 
         const uint32_t words[4] = {x.x, x.y, x.z, x.w};
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const float low = __uint_as_float(words[i] << 16);
-            const float high = __uint_as_float(words[i] & 0xffff0000u);
-            sum += low * low;
-            sum += high * high;
+            const float2 v = widen_x2<half_t>(words[i]);
+            sum += v.x * v.x;
+            sum += v.y * v.y;
         }
     }
     sum += __shfl_xor_sync(~0u, sum, 1);
@@ -287,6 +288,7 @@ static __device__ void find_norms(float *norm, const unsigned char *tile, float 
 }
 
 // Rows of this warp times all rows of k up to its own: c[j] is block j.
+template <typename half_t>
 static __device__ void multiply_rows(float (&kk)[4][8], float (&qk)[4][8], const unsigned char *k,
                                      const unsigned char *q)
 {
@@ -311,16 +313,16 @@ static __device__ void multiply_rows(float (&kk)[4][8], float (&qk)[4][8], const
             uint32_t b[4];
             ldmatrix_x4(b, shared_address(k + (16 * j + col) * 256 +
                                           ((2 * step + col_half) ^ (col % 8)) * 16));
-            mma_m16n8k16_bf16(*(float(*)[4]) & kk[j][0], left_k, b[0], b[1]);
-            mma_m16n8k16_bf16(*(float(*)[4]) & kk[j][4], left_k, b[2], b[3]);
-            mma_m16n8k16_bf16(*(float(*)[4]) & qk[j][0], left_q, b[0], b[1]);
-            mma_m16n8k16_bf16(*(float(*)[4]) & qk[j][4], left_q, b[2], b[3]);
+            mma_m16n8k16<half_t>(*(float(*)[4]) & kk[j][0], left_k, b[0], b[1]);
+            mma_m16n8k16<half_t>(*(float(*)[4]) & kk[j][4], left_k, b[2], b[3]);
+            mma_m16n8k16<half_t>(*(float(*)[4]) & qk[j][0], left_q, b[0], b[1]);
+            mma_m16n8k16<half_t>(*(float(*)[4]) & qk[j][4], left_q, b[2], b[3]);
         }
     }
 }
 
-struct prepare_args {
-    const bf16 *qkv, *a, *b;
+template <typename half_t> struct prepare_args {
+    const half_t *qkv, *a, *b;
     const float *A_log, *dt_bias;
     const struct span *spans;
     struct delta_unit *units;
@@ -331,8 +333,9 @@ struct prepare_args {
 };
 
 // Running sums of g of one head by one warp, two tokens a lane.
-static __device__ void find_gates(float *G, float *beta, const struct prepare_args &p, int row,
-                                  int n, int head)
+template <typename half_t>
+static __device__ void find_gates(float *G, float *beta, const struct prepare_args<half_t> &p,
+                                  int row, int n, int head)
 {
     const int lane = threadIdx.x % 32;
     float g[2];
@@ -358,7 +361,7 @@ static __device__ void find_gates(float *G, float *beta, const struct prepare_ar
 
 // A's and P's blocks of this warp, from the products of its rows: A to r (and whole to A_out), P to the
 // unit.
-template <bool WIDE, bool KEEP>
+template <typename half_t, bool KEEP, bool WIDE>
 static __device__ void decay_rows(struct rows<WIDE> *r, struct shared<WIDE> &s, float *A_out,
                                   const float (&kk)[4][8], const float (&qk)[4][8], int head)
 {
@@ -376,7 +379,7 @@ static __device__ void decay_rows(struct rows<WIDE> *r, struct shared<WIDE> &s, 
             P[e] = qk[j][e] * d;
             A[e] = col < row ? s.beta[head][row] * (kk[j][e] * d) : 0.0f;
         }
-        put_block(s.unit[head % 2].P, j, P);
+        put_block<half_t>(s.unit[head % 2].P, j, P);
         if constexpr (KEEP)
             put_float_block(A_out, j, A);
         if (j == warp) {
@@ -391,8 +394,8 @@ static __device__ void decay_rows(struct rows<WIDE> *r, struct shared<WIDE> &s, 
     }
 }
 
-template <bool WIDE>
-static __device__ void put_rows(bf16 *T, float *T_out, struct rows<WIDE> &r, const float *beta)
+template <typename half_t, bool WIDE>
+static __device__ void put_rows(uint16_t *T, float *T_out, struct rows<WIDE> &r, const float *beta)
 {
     const int warp = threadIdx.x / 32;
     const auto put = [&](int col, float(&c)[8]) {
@@ -401,7 +404,7 @@ static __device__ void put_rows(bf16 *T, float *T_out, struct rows<WIDE> &r, con
 #pragma unroll
         for (int e = 0; e < 8; e++)
             c[e] *= beta[16 * col + block_col(e)];
-        put_block(T, col, c);
+        put_block<half_t>(T, col, c);
     };
     put(warp, r.diagonal);
     if (warp % 2)
@@ -437,9 +440,9 @@ static __device__ void write_report(struct inverse_report *report, const float *
         atomicAdd(&report->checked, 1u);
 }
 
-template <bool WIDE, bool REPORT, bool FUSED>
+template <typename half_t, bool WIDE, bool REPORT, bool FUSED>
 static __global__ void __launch_bounds__(THREADS, WIDE ? 2 : 3)
-    prepare_kernel(const struct prepare_args p)
+    prepare_kernel(const struct prepare_args<half_t> p)
 {
     extern __shared__ __align__(1024) unsigned char raw[];
     struct shared<WIDE> &s = *(struct shared<WIDE> *)raw;
@@ -448,7 +451,8 @@ static __global__ void __launch_bounds__(THREADS, WIDE ? 2 : 3)
         return;
     const int k_head = blockIdx.y, ratio = p.v_heads / p.k_heads, tid = threadIdx.x;
     const size_t stride = (size_t)(2 * p.k_heads + p.v_heads) * DELTA_DIM;
-    const bf16 *q = p.qkv + (size_t)place.row * stride + (size_t)k_head * DELTA_DIM;
+    const uint16_t *q =
+        (const uint16_t *)p.qkv + (size_t)place.row * stride + (size_t)k_head * DELTA_DIM;
     load_tile(s.k, q + (size_t)p.k_heads * DELTA_DIM, stride, place.n);
     load_tile(s.q, q, stride, place.n);
     for (int h = tid / 32; h < ratio; h += THREADS / 32)
@@ -457,10 +461,10 @@ static __global__ void __launch_bounds__(THREADS, WIDE ? 2 : 3)
         ((uint4 *)s.unit[i % 2].T)[i / 2] = make_uint4(0, 0, 0, 0); // stays zero above the diagonal
     cp_async_wait_all();
     __syncthreads(); // tiles, gates and zeros are there
-    find_norms(s.k_norm, s.k, 1.0f);
-    find_norms(s.q_norm, s.q, rsqrtf((float)DELTA_DIM));
+    find_norms<half_t>(s.k_norm, s.k, 1.0f);
+    find_norms<half_t>(s.q_norm, s.q, rsqrtf((float)DELTA_DIM));
     float kk[4][8], qk[4][8];
-    multiply_rows(kk, qk, s.k, s.q);
+    multiply_rows<half_t>(kk, qk, s.k, s.q);
     __syncthreads(); // norms are there; the tiles are free
 #pragma unroll
     for (int j = 0; j < 4; j++)
@@ -486,8 +490,8 @@ static __global__ void __launch_bounds__(THREADS, WIDE ? 2 : 3)
             __syncthreads(); // what the unit held has been copied out
         }
         const size_t number_of_unit = (size_t)blockIdx.x * p.v_heads + head;
-        decay_rows<WIDE, REPORT || !FUSED>(&r, s, FUSED ? A_out : p.A + number_of_unit * 64 * 64,
-                                           kk, qk, h);
+        decay_rows<half_t, REPORT || !FUSED>(&r, s, FUSED ? A_out : p.A + number_of_unit * 64 * 64,
+                                             kk, qk, h);
         if (tid < 64) {
             const float last = s.G[h][63], G = s.G[h][tid];
             unit.v_from_s[tid] = ex2_approx(G) * s.k_norm[tid];
@@ -497,7 +501,7 @@ static __global__ void __launch_bounds__(THREADS, WIDE ? 2 : 3)
         }
         if constexpr (FUSED) {
             invert<WIDE, REPORT>(&r, s.right, &notes);
-            put_rows(unit.T, checked ? T_out : NULL, r, s.beta[h]);
+            put_rows<half_t>(unit.T, checked ? T_out : NULL, r, s.beta[h]);
         }
         fence_proxy_async_shared();
         __syncthreads(); // the unit is complete
@@ -515,8 +519,9 @@ static __global__ void __launch_bounds__(THREADS, WIDE ? 2 : 3)
 }
 
 // T diag(beta) of a unit, from T in float32.
+template <typename half_t>
 static __global__ void __launch_bounds__(THREADS)
-    pack_kernel(const struct prepare_args p, const float *T)
+    pack_kernel(const struct prepare_args<half_t> p, const float *T)
 {
     __shared__ float beta[64];
     struct delta_place place;
@@ -534,19 +539,19 @@ static __global__ void __launch_bounds__(THREADS)
         const int row = i / 32, col = i % 32 * 2;
         const float2 x = *(const float2 *)&T[unit * 64 * 64 + row * 64 + col];
         *(uint32_t *)((unsigned char *)p.units[unit].T + delta_swizzle(row, col)) =
-            cvt_bf16x2(x.x * beta[col], x.y * beta[col + 1]);
+            cvt_x2<half_t>(x.x * beta[col], x.y * beta[col + 1]);
     }
 }
 
-template <bool WIDE, bool REPORT, bool FUSED>
-static void launch(struct dev *dev, const struct prepare_args &p, int n)
+template <bool WIDE, bool REPORT, bool FUSED, typename half_t>
+static void launch(struct dev *dev, const struct prepare_args<half_t> &p, int n)
 {
     const int bytes = sizeof(struct shared<WIDE>);
     cuda_ok(dev,
-            cudaFuncSetAttribute(prepare_kernel<WIDE, REPORT, FUSED>,
+            cudaFuncSetAttribute(prepare_kernel<half_t, WIDE, REPORT, FUSED>,
                                  cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
             "delta_prepare: shared memory");
-    prepare_kernel<WIDE, REPORT, FUSED>
+    prepare_kernel<half_t, WIDE, REPORT, FUSED>
         <<<dim3(n, p.k_heads), THREADS, bytes, cuda_of(dev)->stream>>>(p);
     LAUNCHED(dev, "delta_prepare");
 }
@@ -554,7 +559,7 @@ static void launch(struct dev *dev, const struct prepare_args &p, int n)
 bool delta_fast(struct dev *dev, const struct delta_rule_args *a)
 {
     const struct cuda *cuda = cuda_of(dev);
-    return cuda->act == DTYPE_BF16 && cuda->arch == 90 && a->chunk == DELTA_CHUNK &&
+    return cuda->act != DTYPE_F32 && cuda->arch == 90 && a->chunk == DELTA_CHUNK &&
            a->k_dim == DELTA_DIM && a->v_dim == DELTA_DIM && a->v_heads / a->k_heads <= HEADS_MAX &&
            a->v_heads <= DELTA_OUTSIDE_MAX;
 }
@@ -568,8 +573,9 @@ bool delta_inverts_inside(const struct delta_rule_args *a)
 }
 
 // By way of device memory: any method, type and executor.
+template <typename half_t>
 static void prepare_by_memory(struct dev *dev, const struct delta_rule_args *a,
-                              struct prepare_args p, int n)
+                              struct prepare_args<half_t> p, int n)
 {
     const size_t units = (size_t)n * a->v_heads;
     p.A = (float *)cuda_scratch(dev, CUDA_SLOT_DELTA_2,
@@ -589,22 +595,16 @@ static void prepare_by_memory(struct dev *dev, const struct delta_rule_args *a,
     LAUNCHED(dev, "delta_prepare: pack");
 }
 
-void delta_prepare(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
-                   struct delta_unit *units, int n)
+template <typename half_t>
+static void prepare(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
+                    struct delta_unit *units, int n)
 {
-    const struct prepare_args p = {.qkv = (const bf16 *)a->qkv,
-                                   .a = (const bf16 *)a->a,
-                                   .b = (const bf16 *)a->b,
-                                   .A_log = a->A_log,
-                                   .dt_bias = a->dt_bias,
-                                   .spans = a->batch.spans,
-                                   .units = units,
-                                   .A = NULL,
-                                   .report = a->report,
-                                   .slab = slab,
-                                   .k_heads = a->k_heads,
-                                   .v_heads = a->v_heads,
-                                   .report_every = a->report_every};
+    const struct prepare_args<half_t> p = {
+        .qkv = (const half_t *)a->qkv, .a = (const half_t *)a->a, .b = (const half_t *)a->b,
+        .A_log = a->A_log, .dt_bias = a->dt_bias, .spans = a->batch.spans, .units = units,
+        .A = NULL, .report = a->report, .slab = slab, .k_heads = a->k_heads, .v_heads = a->v_heads,
+        .report_every = a->report_every
+    };
     const bool report = a->report && a->report_every > 0;
     if (!delta_inverts_inside(a))
         prepare_by_memory(dev, a, p, n);
@@ -612,4 +612,10 @@ void delta_prepare(struct dev *dev, const struct delta_rule_args *a, const struc
         report ? launch<true, true, true>(dev, p, n) : launch<true, false, true>(dev, p, n);
     else
         report ? launch<false, true, true>(dev, p, n) : launch<false, false, true>(dev, p, n);
+}
+
+void delta_prepare(struct dev *dev, const struct delta_rule_args *a, const struct delta_slab &slab,
+                   struct delta_unit *units, int n)
+{
+    HALF_SWITCH(dev, prepare<half_t>(dev, a, slab, units, n));
 }

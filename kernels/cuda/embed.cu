@@ -35,8 +35,8 @@ void cuda_embed(struct dev *dev, const struct embed_args *a)
 {
     if (a->t < 1)
         return;
-    if (a->table.type == DTYPE_BF16)
-        ACT_SWITCH(dev, (embed<act_t, bf16>(dev, a)));
+    if (a->table.type == cuda_half(dev))
+        ACT_SWITCH(dev, (embed<act_t, half_of<act_t>>(dev, a)));
     else
         ACT_SWITCH(dev, (embed<act_t, float>(dev, a)));
 }

@@ -18,11 +18,14 @@ void cuda_fill(struct dev *dev, const struct fill_args *a)
         return;
     const size_t wanted = (a->n + 255) / 256, most = (size_t)cuda_of(dev)->n_sm * 8;
     const struct cuda_shape shape = {(unsigned)(wanted < most ? wanted : most), 256};
-    if (a->type == DTYPE_BF16)
-        cuda_launch(dev, "fill", shape, fill_values<bf16>, (bf16 *)a->p, a->n, a->seed, a->mean,
+    if (a->type == DTYPE_F32)
+        cuda_launch(dev, "fill", shape, fill_values<float>, (float *)a->p, a->n, a->seed, a->mean,
+                    a->deviation);
+    else if (a->type == DTYPE_F16)
+        cuda_launch(dev, "fill", shape, fill_values<f16>, (f16 *)a->p, a->n, a->seed, a->mean,
                     a->deviation);
     else
-        cuda_launch(dev, "fill", shape, fill_values<float>, (float *)a->p, a->n, a->seed, a->mean,
+        cuda_launch(dev, "fill", shape, fill_values<bf16>, (bf16 *)a->p, a->n, a->seed, a->mean,
                     a->deviation);
     cuda_settle(dev);
 }

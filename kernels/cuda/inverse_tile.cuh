@@ -72,10 +72,7 @@ template <int TYPE>
 __device__ __forceinline__ void tri_mma_16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
                                            uint32_t b1)
 {
-    if constexpr (TYPE == INVERSE_FP16)
-        mma_m16n8k16_f16(d, a, b0, b1);
-    else
-        mma_m16n8k16_bf16(d, a, b0, b1);
+    mma_m16n8k16<std::conditional_t<TYPE == INVERSE_FP16, f16, bf16>>(d, a, b0, b1);
 }
 
 // int8: the fixed point of inverse.h, 2^-14 a step, held as 256 high + low.

@@ -3,7 +3,7 @@
 //
 // A page of one KV head is a block of PAGE_TOKENS * head_dim values, blocks in the order
 // [n_pages, kv_heads]. K and V alike:
-//   BF16, head_dim a multiple of 64: [head_dim / 64, PAGE_TOKENS, 64], and in each row of 64 values
+//   BF16 and F16, head_dim a multiple of 64: [head_dim / 64, PAGE_TOKENS, 64], and in each row of 64 values
 //     (128 bytes) the eight 16-byte pieces are exchanged by row % 8. That is the 128-byte swizzle of
 //     the matrix units: a block goes into shared memory as it lies, in one copy, and is read there
 //     without bank conflicts, as rows (K) and as columns (V).
@@ -23,7 +23,7 @@ enum { KV_CHUNK = 64 }; // values of a row that lie together
 
 KV_PAGES_FN int kv_swizzled(enum dtype kv_type, int head_dim)
 {
-    return kv_type == DTYPE_BF16 && head_dim % KV_CHUNK == 0;
+    return (kv_type == DTYPE_BF16 || kv_type == DTYPE_F16) && head_dim % KV_CHUNK == 0;
 }
 
 // Value i of the token in row `row` of its page: index inside the block.

@@ -10,7 +10,7 @@
 struct rounded_x {
     const int8_t *int8;
     const float *scale;
-    const bf16 *bf16s;
+    const void *halves; // of the device's 16-bit type
     const float *floats;
 };
 
@@ -35,6 +35,20 @@ static void apply_gate(struct dev *dev, const void *gate, const void *up, int co
                                        .t = end - first,
                                        .n = cols};
     cuda_silu_mul(dev, &args);
+}
+
+// Are the weights of types that go with the device's activations? See struct weight.
+static bool check_types(struct dev *dev, const struct linear_args *a)
+{
+    for (int i = 0; i < a->n; i++) {
+        const enum dtype type = a->w[i].type;
+        if (type == DTYPE_F32 || type == DTYPE_INT8 || type == cuda_half(dev))
+            continue;
+        cuda_fail(dev, "linear: weights of %s with activations of %s; f16 goes with f16",
+                  dtype_name(type), dtype_name(cuda_of(dev)->act));
+        return false;
+    }
+    return true;
 }
 
 static bool has_type(const struct linear_args *a, enum dtype type)
@@ -82,11 +96,11 @@ static bool round_x(struct dev *dev, const struct linear_args *a, struct rounded
     const enum dtype act = cuda_of(dev)->act;
     const size_t t = (size_t)a->t, n = t * (size_t)a->w[0].cols;
     const bool int8 = has_type(a, DTYPE_INT8);
-    const bool convert_bf16 = act == DTYPE_F32 && has_type(a, DTYPE_BF16);
-    const bool convert_float = act == DTYPE_BF16 && has_type(a, DTYPE_F32);
+    const bool convert_half = act == DTYPE_F32 && has_type(a, DTYPE_BF16);
+    const bool convert_float = act != DTYPE_F32 && has_type(a, DTYPE_F32);
     const size_t q_bytes = int8 ? (n + 255) / 256 * 256 : 0;
     const size_t s_bytes = int8 ? (t * sizeof(float) + 255) / 256 * 256 : 0;
-    const size_t c_bytes = n * (convert_bf16 ? sizeof(bf16) : convert_float ? sizeof(float) : 0);
+    const size_t c_bytes = n * (convert_half ? sizeof(bf16) : convert_float ? sizeof(float) : 0);
     char *p = NULL;
     if (q_bytes + c_bytes) {
         p = (char *)cuda_scratch(dev, CUDA_SLOT_LINEAR_X, q_bytes + s_bytes + c_bytes);
@@ -95,16 +109,17 @@ static bool round_x(struct dev *dev, const struct linear_args *a, struct rounded
     }
     x->int8 = (int8_t *)p;
     x->scale = (float *)(p + q_bytes);
-    x->bf16s = convert_bf16 ? (bf16 *)(p + q_bytes + s_bytes) : (const bf16 *)a->x;
+    x->halves = convert_half ? p + q_bytes + s_bytes : a->x;
     x->floats = convert_float ? (float *)(p + q_bytes + s_bytes) : (const float *)a->x;
     if (int8)
         round_int8(dev, a, (int8_t *)p, (float *)(p + q_bytes));
-    if (convert_bf16)
+    if (convert_half)
         cuda_launch(dev, "linear", {blocks_for(n, 256), 256}, convert<bf16, float>,
-                    (bf16 *)x->bf16s, (const float *)a->x, n);
+                    (bf16 *)x->halves, (const float *)a->x, n);
     if (convert_float)
-        cuda_launch(dev, "linear", {blocks_for(n, 256), 256}, convert<float, bf16>,
-                    (float *)x->floats, (const bf16 *)a->x, n);
+        HALF_SWITCH(dev,
+                    cuda_launch(dev, "linear", {blocks_for(n, 256), 256}, convert<float, half_t>,
+                                (float *)x->floats, (const half_t *)a->x, n));
     return true;
 }
 
@@ -117,9 +132,9 @@ static struct product product_of(struct dev *dev, const struct linear_args *a,
     p.y_type = a->wide ? DTYPE_F32 : cuda_of(dev)->act;
     p.y = (char *)a->y[i] + (size_t)t0 * (size_t)p.w->rows * dtype_bytes(p.y_type);
     const size_t at = (size_t)t0 * (size_t)p.w->cols;
-    p.x = p.w->type == DTYPE_INT8   ? (const void *)(x->int8 + at)
-          : p.w->type == DTYPE_BF16 ? (const void *)(x->bf16s + at)
-                                    : (const void *)(x->floats + at);
+    p.x = p.w->type == DTYPE_INT8  ? (const void *)(x->int8 + at)
+          : p.w->type == DTYPE_F32 ? (const void *)(x->floats + at)
+                                   : (const void *)((const uint16_t *)x->halves + at);
     p.x_scale = p.w->type == DTYPE_INT8 ? x->scale + t0 : NULL;
     return p;
 }
@@ -145,14 +160,14 @@ static bool streams(const struct linear_args *a, int i)
 
 // The call's streaming matrices, those of one type or of both.
 static struct rows_args rows_of(struct dev *dev, const struct linear_args *a, bool int8s,
-                                bool bf16s)
+                                bool halves)
 {
     struct rows_args r = {};
     r.k = a->w[0].cols;
-    r.y_float = a->wide || cuda_of(dev)->act == DTYPE_F32;
+    r.y_type = a->wide ? DTYPE_F32 : cuda_of(dev)->act;
     for (int i = 0; i < a->n; i++) {
         const bool int8 = a->w[i].type == DTYPE_INT8;
-        if (!streams(a, i) || !(int8 ? int8s : bf16s))
+        if (!streams(a, i) || !(int8 ? int8s : halves))
             continue;
         r.m[r.n++] = {
             (const char *)a->w[i].data, a->w[i].scale, a->y[i], a->w[i].rows, r.tiles, int8};
@@ -168,7 +183,7 @@ static void move_rows(struct rows_args *r, int t0, int t)
 {
     r->t = t;
     for (int i = 0; i < r->n; i++)
-        r->m[i].y = (char *)r->m[i].y + (size_t)t0 * (size_t)r->m[i].rows * (r->y_float ? 4 : 2);
+        r->m[i].y = (char *)r->m[i].y + (size_t)t0 * (size_t)r->m[i].rows * dtype_bytes(r->y_type);
 }
 
 // Rows t_gemm .. of the call, `each` at a time.
@@ -196,7 +211,8 @@ static void wide_rows(struct dev *dev, const struct linear_args *a, const struct
         for (int t = t0; t < a->t && all.n; t += each) {
             struct rows_args r = all;
             const size_t at = (size_t)t * (size_t)r.k;
-            r.x = int8 ? (const void *)(x->int8 + at) : (const void *)(x->bf16s + at);
+            r.x = int8 ? (const void *)(x->int8 + at)
+                       : (const void *)((const uint16_t *)x->halves + at);
             r.x_scale = int8 ? x->scale + t : NULL;
             move_rows(&r, t, a->t - t < each ? a->t - t : each);
             if (!linear_cluster(dev, &r))
@@ -257,7 +273,7 @@ static void multiply(struct dev *dev, const struct linear_args *a)
 void cuda_linear(struct dev *dev, const struct linear_args *args)
 {
     struct linear_args a = *args;
-    if (a.t < 1)
+    if (a.t < 1 || !check_types(dev, &a))
         return;
     if (a.norm.w && !norms_itself(dev, &a)) {
         const struct rmsnorm_args norm = {a.norm.h, a.x, a.norm.add,  a.norm.sum,

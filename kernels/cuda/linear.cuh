@@ -11,7 +11,7 @@ struct product {
     const void *x;        // [t, w->cols], rounded to the weights' type
     const float *x_scale; // [t]; int8 x only
     const struct weight *w;
-    enum dtype y_type; // F32, BF16
+    enum dtype y_type; // F32, or that of activations
     int t;
 };
 

@@ -12,8 +12,9 @@
 //
 // Why the bits are those of linear_few.cu: there a value is a chain of mma.sync of 16 values of k each (int8: 32),
 // here one of wgmma over the same sets of 16 in the same order. That a set's sum is the same in both, and does not
-// depend on the order within the set, was measured: m64n64k16 beside m16n8k16, 6 times 4,096 chains of 32 products,
-// normal values and such of 30 binary orders, none different; with sets of other 16 values two of three are. The
+// depend on the order within the set, was measured: m64n64k16 beside m16n8k16, bf16, 6 times 4,096 chains of 32
+// products, normal values and such of 30 binary orders, none different; with sets of other 16 values two of three
+// are. (f16: by ops_check and model_check, whose rows are the same bits alone and in company.) The
 // sets are set by how linear_few.cu reads shared memory: word i of each 16 bytes of a block of 64 goes to product
 // i / 2. W goes through registers for that, x is written into shared memory that way.
 //
@@ -22,11 +23,10 @@
 //
 // Measured, NVIDIA H200, 2026-12-01, `ops_check perf linear --device cuda --act bf16`, 8, 16 and 64 rows, us (floor
 // at 8 and 64 rows; what linear_wide.cu took that day): 9B gate and up 50, 50, 56 (48, 49; 61, 67, 93), down 30, 30,
-// 41 (24, 24; 34, 34, 42), in_proj 28, 28, 32 (24, 24; 35, 36, 44), out_proj 13, 13, 18 (8, 8; 13, 13, 19), lm_head
-// 478, 484, 546 (484, 497; 657, 698, 987). int8: gate and up 31, 32, 39 (24, 25; 38, 41, 67), down 21, 22, 29 (12,
-// 12; 26, 26, 33), in_proj 20, 22, 28 (12, 12; 22, 23, 32), out_proj 11, 11, 16 (4, 4; 11, 12, 17). Since then the
-// phases' sums (down in bf16) are stored by 16 bytes and not one by one, not measured.
-// A step, `model_check perf --quick yes`, depth 2,048, batch 8 and 64, ms: 9B bf16 4.95 to 5.0 and 8.4 (before 5.7
+// 35 (24, 24; 34, 34, 42), in_proj 28, 27, 33 (24, 24; 35, 36, 44), out_proj 12, 13, 18 (8, 8; 13, 13, 19), lm_head
+// 479, 483, 551 (486, 500; 657, 698, 987). int8: gate and up 31, 32, 39 (24, 25; 38, 41, 67), down 22, 23, 30 (12,
+// 13; 26, 26, 33), in_proj 20, 22, 26 (12, 13; 22, 23, 32), out_proj 11, 12, 18 (4, 4; 11, 12, 17).
+// A step, `model_check perf --quick yes`, depth 2,048, batch 8 and 64, ms: 9B bf16 5.0 and 8.2 (before 5.7
 // and 10.6), 27B 16.1 and 28.3 (18.0, 33.4), 4B 3.15 and 6.5 (3.5, 8.2), 2B 1.59 and 3.2 (1.74, 3.9), 0.8B int8 1.27
 // and 2.75 (1.26, 3.2). cuBLASLt takes 53, 59, 27, 12, 508 for 64 rows, in an order of sums that one row does not
 // have.
@@ -34,9 +34,11 @@
 // Tried: one warpgroup (64 rows: gate and up 64, lm_head 588); all of shared memory for 16 rows, so that no block of
 // the next launch is there before the end (gate and up 51.7 for 50.3, in_proj 28.8 for 27.6); a cluster doing all
 // phases of its tiles, x loaded each time (down at 64 rows 45, int8 35); a block's own sums stored, not sent to itself
-// (no different). Two more in one build that failed 2 of linear's 708 checks, why was not looked for, and were no
-// faster at 64 rows: reading a line, and giving its box back, while the one before is multiplied; clusters of four
-// for int8. A box goes back after its products here, for until then nothing says that it has been read.
+// (no different); SwiGLU's product where gate's and up's sums are folded, a launch less a layer (9B steps in turns,
+// batch 8 and 64: bf16 5.03 for 5.00 and 8.20 for 8.24 ms, int8 4.16 for 3.93 and 7.90 for 7.63). Two more in one
+// build that failed 2 of linear's 708 checks, why was not looked for, and were no faster at 64 rows: reading a line,
+// and giving its box back, while the one before is multiplied; clusters of four for int8. A box goes back after its
+// products here, for until then nothing says that it has been read.
 #include "linear_source.cuh"
 #include "pack.cuh"
 
@@ -159,35 +161,36 @@ __device__ void load_x(char *to, const struct rows_args &a, int size, const stru
     }
 }
 
-__device__ __forceinline__ void wgmma(float (&d)[8], const uint32_t *a, uint64_t b)
+template <typename w_t>
+__device__ __forceinline__ void wgmma(sum_of<w_t> (&d)[8], const uint32_t *a, uint64_t b)
 {
-    wgmma_m64n16k16_bf16_rs(d, a, b);
+    if constexpr (std::is_same_v<w_t, int8_t>)
+        wgmma_m64n16k32_s8_rs(d, a, b);
+    else
+        wgmma_m64n16k16_rs<w_t>(d, a, b);
 }
-__device__ __forceinline__ void wgmma(float (&d)[16], const uint32_t *a, uint64_t b)
+template <typename w_t>
+__device__ __forceinline__ void wgmma(sum_of<w_t> (&d)[16], const uint32_t *a, uint64_t b)
 {
-    wgmma_m64n32k16_bf16_rs(d, a, b);
+    if constexpr (std::is_same_v<w_t, int8_t>)
+        wgmma_m64n32k32_s8_rs(d, a, b);
+    else
+        wgmma_m64n32k16_rs<w_t>(d, a, b);
 }
-__device__ __forceinline__ void wgmma(float (&d)[32], const uint32_t *a, uint64_t b)
+template <typename w_t>
+__device__ __forceinline__ void wgmma(sum_of<w_t> (&d)[32], const uint32_t *a, uint64_t b)
 {
-    wgmma_m64n64k16_bf16_rs(d, a, b, 1);
-}
-__device__ __forceinline__ void wgmma(int (&d)[8], const uint32_t *a, uint64_t b)
-{
-    wgmma_m64n16k32_s8_rs(d, a, b);
-}
-__device__ __forceinline__ void wgmma(int (&d)[16], const uint32_t *a, uint64_t b)
-{
-    wgmma_m64n32k32_s8_rs(d, a, b);
-}
-__device__ __forceinline__ void wgmma(int (&d)[32], const uint32_t *a, uint64_t b)
-{
-    wgmma_m64n64k32_s8_rs(d, a, b);
+    if constexpr (std::is_same_v<w_t, int8_t>)
+        wgmma_m64n64k32_s8_rs(d, a, b);
+    else
+        wgmma_m64n64k16_rs<w_t>(d, a, b, 1);
 }
 
 // The warpgroup's sums of `lines` lines of a tile, from the ring against x.
-template <typename sum_t, int N>
-__device__ __forceinline__ void multiply(sum_t (&sum)[N / 2], const char *ring, struct barriers &b,
-                                         struct turn &s, int stages, uint64_t x, int lines)
+template <typename w_t, int N>
+__device__ __forceinline__ void multiply(sum_of<w_t> (&sum)[N / 2], const char *ring,
+                                         struct barriers &b, struct turn &s, int stages, uint64_t x,
+                                         int lines)
 {
     const int lane = threadIdx.x % 32, row = row_of(lane / 4);
     const int low = (threadIdx.x % 128 / 32 * 16 + row) * (LINE / 16), high = low + 8 * (LINE / 16);
@@ -206,8 +209,8 @@ __device__ __forceinline__ void multiply(sum_t (&sum)[N / 2], const char *ring, 
         for (int i = 0; i < 2; i++) {
             const uint32_t first[4] = {w[i][0].x, w[i][1].x, w[i][0].y, w[i][1].y};
             const uint32_t second[4] = {w[i][0].z, w[i][1].z, w[i][0].w, w[i][1].w};
-            wgmma(sum, first, x);
-            wgmma(sum, second, x + 2 * N); // two columns on
+            wgmma<w_t>(sum, first, x);
+            wgmma<w_t>(sum, second, x + 2 * N); // two columns on
             x += 4 * N;
         }
         wgmma_commit_group();
@@ -240,12 +243,12 @@ __device__ __forceinline__ void send(const sum_t (&sum)[N / 2], const char *sums
     }
 }
 
-template <typename sum_t, int N>
+template <typename w_t, int N>
 __device__ void consume(const char *ring, char *sums, char *x, struct barriers &b,
                         const struct cluster_args &c, const struct place &at)
 {
     const uint64_t x_at = wgmma_descriptor_plain(shared_address(x), 16 * N, 128);
-    const int size = row_bytes(c.a.k, std::is_same_v<sum_t, int>);
+    const int size = row_bytes(c.a.k, std::is_same_v<w_t, int8_t>);
     const int tiles = c.a.tiles;
     struct turn s = {0, 0};
     int n = at.begin + threadIdx.x / 128, parity = 1;
@@ -257,10 +260,10 @@ __device__ void consume(const char *ring, char *sums, char *x, struct barriers &
         fence_proxy_async_shared();
         bar_sync(1, CONSUMERS); // x is there
         for (; n < min((phase + 1) * tiles, at.end); n += GROUPS, parity ^= 1) {
-            sum_t sum[N / 2] = {};
-            multiply<sum_t, N>(sum, ring, b, s, c.stages, x_at, (run.end - run.begin + 1) / 2);
+            sum_of<w_t> sum[N / 2] = {};
+            multiply<w_t, N>(sum, ring, b, s, c.stages, x_at, (run.end - run.begin + 1) / 2);
             mbarrier_wait(shared_address(&b.sums_empty), parity);
-            send<sum_t, N>(sum, sums, &b.sums_full, at.rank);
+            send<sum_of<w_t>, N>(sum, sums, &b.sums_full, at.rank);
         }
     }
 }
@@ -344,7 +347,7 @@ template <int N> __device__ void init(struct barriers &b, int stages)
     fence_mbarrier_init();
 }
 
-template <typename sum_t, int N>
+template <typename w_t, int N>
 __global__ void __launch_bounds__(THREADS<N>, 1)
     cluster_product(const __grid_constant__ struct cluster_args c,
                     const __grid_constant__ struct cluster_maps maps)
@@ -361,12 +364,12 @@ __global__ void __launch_bounds__(THREADS<N>, 1)
     barrier_cluster_arrive_relaxed();
     barrier_cluster_wait(); // all blocks' barriers are there
     if (warp >= FOLDERS) {
-        fold_all<sum_t, N>(sums, b, c, at);
+        fold_all<sum_of<w_t>, N>(sums, b, c, at);
     } else {
         const int group = warp < PRODUCERS ? warp / 4 : warp - PRODUCERS;
         char *ring = shared + group * c.stages * BOX;
         if (warp < PRODUCERS)
-            consume<sum_t, N>(ring, sums + group * RANKS * SUMS<N>, x, b[group], c, at);
+            consume<w_t, N>(ring, sums + group * RANKS * SUMS<N>, x, b[group], c, at);
         else if (threadIdx.x % 32 == 0)
             produce(maps, ring, b[group], group, c, at);
     }
@@ -408,10 +411,10 @@ int clusters_at_once(void (*kernel)(struct cluster_args, struct cluster_maps), i
     return n;
 }
 
-template <typename sum_t, int N>
+template <typename w_t, int N>
 bool launch(struct dev *dev, struct cluster_args c, const struct cluster_maps &maps)
 {
-    const auto kernel = cluster_product<sum_t, N>;
+    const auto kernel = cluster_product<w_t, N>;
     static const int most = clusters_at_once(kernel, THREADS<N>);
     const int beside = GROUPS * RANKS * SUMS<N> + N * c.order.length * BLOCK;
     const int fit = ((N <= 32 ? SHARED_HALF : SHARED_MOST) - beside) / (GROUPS * BOX);
@@ -428,16 +431,16 @@ bool launch(struct dev *dev, struct cluster_args c, const struct cluster_maps &m
                 maps);
     if (part)
         cuda_launch(dev, "linear", {(unsigned)(c.a.tiles * RANKS), N / 16 * 32},
-                    cluster_fold<sum_t>, c);
+                    cluster_fold<sum_of<w_t>>, c);
     return true;
 }
 
-template <typename sum_t>
+template <typename w_t>
 bool choose(struct dev *dev, const struct cluster_args &c, const struct cluster_maps &maps)
 {
-    return c.a.t <= 16   ? launch<sum_t, 16>(dev, c, maps)
-           : c.a.t <= 32 ? launch<sum_t, 32>(dev, c, maps)
-                         : launch<sum_t, 64>(dev, c, maps);
+    return c.a.t <= 16   ? launch<w_t, 16>(dev, c, maps)
+           : c.a.t <= 32 ? launch<w_t, 32>(dev, c, maps)
+                         : launch<w_t, 64>(dev, c, maps);
 }
 } // namespace
 
@@ -458,5 +461,7 @@ bool linear_cluster(struct dev *dev, const struct rows_args *a)
         if (!box_map(&maps.of[i], &a->m[i], a->k, ROWS, 1))
             return false;
     }
-    return int8 ? choose<int>(dev, c, maps) : choose<float>(dev, c, maps);
+    return int8                          ? choose<int8_t>(dev, c, maps)
+           : cuda_half(dev) == DTYPE_F16 ? choose<f16>(dev, c, maps)
+                                         : choose<bf16>(dev, c, maps);
 }

@@ -26,7 +26,7 @@
 // 4.654 and 4.695, 4.700; for out_proj too 4.57 and 4.60 to 4.61; of int8 as well 3.06 to 3.07 and 3.11. Norm and pair, on 2026-11-24: without the
 // norm in it int8 3.41, without the pair 3.35, bf16 4.92 and 4.89, where all had 3.31 and 4.87.
 //
-// Where the rings begin in shared memory matters to lines: see SHIFT_BF16.
+// Where the rings begin in shared memory matters to lines: see SHIFT_HALF.
 //
 // Tried and not kept: boxes of a line, 1 KB, each of a lane's or all of one thread's order; a row's line a copy of
 // the engine; x by the engine behind boxes; one block a multiprocessor; four warps for x beside the streams; the
@@ -59,21 +59,21 @@ constexpr int LINE = 128, BOX_ALIGN = 1024;
 // Boxes from so many bytes of W a block on: out_proj of 9B, 127 KB, is slower with them, in_proj and down, 383 KB,
 // are faster.
 constexpr size_t BOXED_BYTES = 256 << 10;
-// Bytes from a whole line to where the rings begin, of bf16: lm_head takes 515 us, with 0 or 64 590, with 16 or
+// Bytes from a whole line to where the rings begin, of 16-bit weights (measured with bf16): lm_head takes 515 us, with 0 or 64 590, with 16 or
 // 48 620 to 640; steps with int8 are 3 % slower with 32 than with 0. Why is not known.
-constexpr int SHIFT_BF16 = 32;
+constexpr int SHIFT_HALF = 32;
 constexpr int FULL = 1, EMPTY = FULL + BUFFERS; // named barriers
 
 static_assert(HELD * PACK * THREADS >= FEW_COLS_MAX, "a row fits in the block's registers");
 static_assert((NORM_HELD * THREADS + 31) / 32 <= 32, "a place a warp's share of the squares");
 
-// Where things are in shared memory: rows of x as bf16 from the start, then those as int8, the tiles' sums, the
+// Where things are in shared memory: rows of x as 16-bit values from the start, then those as int8, the tiles' sums, the
 // rings. One row of x is brought by the copy engine, as it is, to the start, and what is to be added to it
 // behind it: the rounded rows and the sums take that place when it has been read.
 struct few_layout {
-    int x_int8, stride_bf16, stride_int8, sums, sums_each, rings, depth, bytes;
+    int x_int8, stride_half, stride_int8, sums, sums_each, rings, depth, bytes;
     int raw; // bytes of a row as it is; 0: it is read from device memory
-    bool bf16s, int8s, boxes;
+    bool halves, int8s, boxes;
 };
 
 static int whole(int bytes, int align)
@@ -88,7 +88,7 @@ static bool takes_boxes(struct dev *dev, const struct rows_args *a)
     for (int i = 0; i < a->n; i++)
         if (a->m[i].int8)
             return false;
-    return cuda_of(dev)->act == DTYPE_BF16 && row_bytes(a->k, false) % LINE == 0 &&
+    return cuda_of(dev)->act != DTYPE_F32 && row_bytes(a->k, false) % LINE == 0 &&
            a->order[0].length % (2 * BOX_PAIRS) == 0 &&
            bytes >= BOXED_BYTES * PER_SM * cuda_of(dev)->n_sm;
 }
@@ -100,19 +100,19 @@ static few_layout layout_with(struct dev *dev, const struct rows_args *a, bool b
     few_layout l = {};
     l.boxes = boxes;
     for (int i = 0; i < a->n; i++)
-        (a->m[i].int8 ? l.int8s : l.bf16s) = true;
-    l.stride_bf16 = x_stride(a->order[0].blocks);
+        (a->m[i].int8 ? l.int8s : l.halves) = true;
+    l.stride_half = x_stride(a->order[0].blocks);
     l.stride_int8 = x_stride(a->order[1].blocks);
-    l.x_int8 = l.bf16s ? t * l.stride_bf16 : 0;
+    l.x_int8 = l.halves ? t * l.stride_half : 0;
     if (t == 1 && !l.boxes)
         l.raw = a->k * (int)dtype_bytes(cuda_of(dev)->act);
     const int rounded = l.x_int8 + (l.int8s ? t * l.stride_int8 : 0);
     const int raw = l.raw * (a->norm.add ? 2 : 1);
     l.sums = rounded;
-    l.sums_each = a->order[!l.bf16s].runs * t * TILE * (int)sizeof(float);
+    l.sums_each = a->order[!l.halves].runs * t * TILE * (int)sizeof(float);
     const int end = l.sums + BUFFERS * l.sums_each;
     l.rings = l.boxes ? whole(end, BOX_ALIGN)
-                      : whole(end > raw ? end : raw, LINE) + (l.int8s ? 0 : SHIFT_BF16);
+                      : whole(end > raw ? end : raw, LINE) + (l.int8s ? 0 : SHIFT_HALF);
     l.depth = depth;
     l.bytes = l.rings + STREAMS * depth * pairs * PAIR * (int)sizeof(uint4);
     return l;
@@ -167,7 +167,7 @@ norm_share(raw_pack<act_t> (&held)[NORM_HELD], const raw_pack<float> (&w)[NORM_H
                 const pack other = pack_load(add + i);
 #pragma unroll
                 for (int j = 0; j < PACK; j++)
-                    v[n].v[j] += other.v[j];
+                    v[n].v[j] = held_by<act_t>(v[n].v[j] + other.v[j]);
             }
             if (blockIdx.x == 0 && a.norm.sum)
                 pack_store((act_t *)a.norm.sum + i, v[n]);
@@ -192,16 +192,16 @@ norm_share(raw_pack<act_t> (&held)[NORM_HELD], const raw_pack<float> (&w)[NORM_H
     }
 }
 
-// A row of x as bf16, the end of the last block zero.
+// A row of x as 16-bit values, the end of the last block zero.
 template <typename act_t, int N>
-static __device__ __forceinline__ void put_bf16(char *to, const raw_pack<act_t> (&held)[N], int k)
+static __device__ __forceinline__ void put_half(char *to, const raw_pack<act_t> (&held)[N], int k)
 {
     const int end = row_blocks(k, false) * BLOCK / 2;
 #pragma unroll
     for (int n = 0; n < N; n++) {
         const int i = PACK * (threadIdx.x + n * THREADS);
         if (i < end)
-            pack_store((bf16 *)to + i, pack_open(held[n]));
+            pack_store((half_of<act_t> *)to + i, pack_open(held[n]));
     }
 }
 
@@ -298,14 +298,14 @@ template <typename source_t> struct few_stream {
 };
 
 // One run from the stream against x: the sums of row g, into `to` [t, TILE].
-template <typename sum_t, typename source_t>
+template <typename w_t, typename source_t>
 static __device__ __forceinline__ void stream_run(struct few_stream<source_t> &s, const char *x,
                                                   int stride, const struct rows_args &a, int block,
-                                                  int end, sum_t *to)
+                                                  int end, sum_of<w_t> *to)
 {
     constexpr int STAGE = source_t::STAGE;
     const int lane = threadIdx.x % 32, g = lane / 4;
-    sum_t sum[4] = {};
+    sum_of<w_t> sum[4] = {};
     x += g * stride + lane % 4 * 16;
     for (; block < end; block += 2 * STAGE) {
         s.source.wait(s.stage);
@@ -316,7 +316,7 @@ static __device__ __forceinline__ void stream_run(struct few_stream<source_t> &s
                 uint4 low = {};
                 if (g < a.t)
                     low = *(const uint4 *)(x + (block + i) * BLOCK);
-                block_product(sum, low, uint4{}, source_t::read(pairs + i / 2 * PAIR, i % 2));
+                block_product<w_t>(sum, low, uint4{}, source_t::read(pairs + i / 2 * PAIR, i % 2));
             }
         __syncwarp(); // all lanes have read it: it is the one ordered next
         s.order(a);
@@ -378,7 +378,7 @@ static __device__ void fold_all(const char *sums, const struct rows_args &a, con
     }
 }
 
-template <typename source_t>
+template <typename half_t, typename source_t>
 static __device__ void stream_all(struct few_stream<source_t> &s, char *shared,
                                   const struct rows_args &a, const few_layout &l)
 {
@@ -392,9 +392,10 @@ static __device__ void stream_all(struct few_stream<source_t> &s, char *shared,
         for (int run = first_run(o, warp); run < first_run(o, warp + 1); run++) {
             const int at = run * a.t * TILE, block = run_begin(o, run), end = run_begin(o, run + 1);
             if (source_t::INT8 && int8)
-                stream_run(s, shared + l.x_int8, l.stride_int8, a, block, end, (int *)to + at);
+                stream_run<int8_t>(s, shared + l.x_int8, l.stride_int8, a, block, end,
+                                   (int *)to + at);
             else
-                stream_run(s, shared, l.stride_bf16, a, block, end, (float *)to + at);
+                stream_run<half_t>(s, shared, l.stride_half, a, block, end, (float *)to + at);
         }
         bar_arrive(FULL + n % BUFFERS, THREADS);
     }
@@ -424,8 +425,8 @@ static __device__ __forceinline__ void put_row(char *shared, float *x_scale, int
     __shared__ float parts[ROWS_MOST][THREADS / 32];
     if (l.raw)
         __syncthreads(); // the row has been read: the rounded one goes there
-    if (l.bf16s)
-        put_bf16(shared + t * l.stride_bf16, held, a.k);
+    if (l.halves)
+        put_half(shared + t * l.stride_half, held, a.k);
     if (l.int8s)
         put_int8(shared + l.x_int8 + t * l.stride_int8, &x_scale[t], parts[t], held, a.k);
 }
@@ -489,7 +490,7 @@ static __global__ void __launch_bounds__(THREADS, PER_SM)
     stage_all<act_t>(shared, x_scale, &full, w, a, l);
     __syncthreads(); // x is there
     if (streaming)
-        stream_all(s, shared, a, l);
+        stream_all<half_of<act_t>>(s, shared, a, l);
     else
         fold_all<act_t>(shared + l.sums, a, l, x_scale);
 }
@@ -541,7 +542,7 @@ static void launch_boxes(struct dev *dev, const struct rows_args *a, const struc
     for (int i = 0; i < a->n; i++)
         if (!box_map(&maps.of[i], &a->m[i], a->k, TILE, BOX_PAIRS))
             cuda_fail(dev, "linear: the driver takes no tensor map of %d x %d", a->m[i].rows, a->k);
-    launch<bf16, box_source<DEPTH>>(dev, a, l, maps);
+    HALF_SWITCH(dev, (launch<half_t, box_source<DEPTH>>(dev, a, l, maps)));
 }
 
 void linear_few(struct dev *dev, const struct rows_args *a)

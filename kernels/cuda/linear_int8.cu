@@ -98,7 +98,8 @@ struct part {
 };
 
 // Each of four lanes writes 8 columns of a row at once.
-__device__ __forceinline__ void write(const int (&sum)[128], bf16 *y, const part &p,
+template <typename half_t>
+__device__ __forceinline__ void write(const int (&sum)[128], half_t *y, const part &p,
                                       const struct int8_args &a)
 {
     const int q = threadIdx.x % 4;
@@ -116,10 +117,8 @@ __device__ __forceinline__ void write(const int (&sum)[128], bf16 *y, const part
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int at = 4 * (j + i) + 2 * half;
-                const __nv_bfloat162 pair =
-                    __floats2bfloat162_rn((float)sum[at] * (p.x_scale[half] * s[i].x),
-                                          (float)sum[at + 1] * (p.x_scale[half] * s[i].y));
-                memcpy(&v[i], &pair, sizeof pair);
+                v[i] = cvt_x2<half_t>((float)sum[at] * (p.x_scale[half] * s[i].x),
+                                      (float)sum[at + 1] * (p.x_scale[half] * s[i].y));
             }
             exchange(v);
             if (t < a.t && c < a.n)
@@ -252,7 +251,9 @@ bool linear_int8(struct dev *dev, const struct product *p)
     const struct int8_args a = {p->y, p->x_scale, p->w->scale, p->t, p->w->rows, p->w->cols};
     const int clusters = tiles < cuda->n_sm / 2 ? tiles : cuda->n_sm / 2;
     const struct cuda_shape shape = {(unsigned)(2 * clusters), THREADS, SHARED, 2};
-    const auto kernel = p->y_type == DTYPE_BF16 ? int8_product<bf16> : int8_product<float>;
+    const auto kernel = p->y_type == DTYPE_F32   ? int8_product<float>
+                        : p->y_type == DTYPE_F16 ? int8_product<f16>
+                                                 : int8_product<bf16>;
     cuda_launch(dev, "linear", shape, kernel, x_map, w_map, a);
     return true;
 }

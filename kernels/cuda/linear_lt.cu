@@ -1,4 +1,4 @@
-// linear_lt.cu - the matrix path by cuBLASLt: bf16 and float32 with float32 sums; int8 with int32 sums and
+// linear_lt.cu - the matrix path by cuBLASLt: bf16, f16 and float32 with float32 sums; int8 with int32 sums and
 // the scales applied by a kernel of our own, or by linear_int8.cu where that is faster.
 // Bound by: multiply-adds; with few rows the bytes of W.
 //
@@ -64,6 +64,7 @@ static cudaDataType lt_type(enum dtype type)
     return type == DTYPE_INT8    ? CUDA_R_8I
            : type == DTYPE_INT32 ? CUDA_R_32I
            : type == DTYPE_BF16  ? CUDA_R_16BF
+           : type == DTYPE_F16   ? CUDA_R_16F
                                  : CUDA_R_32F;
 }
 
@@ -187,16 +188,11 @@ static int propose(struct dev *dev, struct lt_call *c, cublasLtMatmulAlgo_t *alg
     return kept;
 }
 
-static __global__ void probe_values(bf16 *bf16s, float *floats, size_t n)
+template <typename type_t> static __global__ void probe_values(type_t *x, size_t n)
 {
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= n)
-        return;
-    const float v = fill_value(1, i, 0, 1);
-    if (bf16s)
-        bf16s[i] = from_float<bf16>(v);
-    else
-        floats[i] = v;
+    if (i < n)
+        x[i] = from_float<type_t>(fill_value(1, i, 0, 1));
 }
 
 static __global__ void probe_compare(const unsigned *a, const unsigned *b, size_t words,
@@ -230,8 +226,11 @@ static bool make_probe(struct dev *dev, const struct lt_call *c, struct probe *p
     p->y = p->reference + p->bytes;
     p->differ = (int *)(p->y + p->bytes);
     set_rows(&p->call, PROBE);
-    probe_values<<<blocks_for(n, 256), 256, 0, cuda_of(dev)->stream>>>(
-        s->type == DTYPE_BF16 ? (bf16 *)at : NULL, (float *)at, n);
+    const dim3 grid(blocks_for(n, 256));
+    if (s->type == DTYPE_F32)
+        probe_values<<<grid, 256, 0, cuda_of(dev)->stream>>>((float *)at, n);
+    else
+        HALF_SWITCH(dev, (probe_values<<<grid, 256, 0, cuda_of(dev)->stream>>>((half_t *)at, n)));
     p->call.y = p->reference;
     return LAUNCHED(dev, "probe_values") &&
            run(dev, &p->call, &s->reference.algo) == CUBLAS_STATUS_SUCCESS;
@@ -390,12 +389,13 @@ static bool library_int8(struct dev *dev, struct lt_call *c, const struct produc
             return false;
         const dim3 grid(blocks_for(n / PACK, 256), (unsigned)left);
         const size_t at = (size_t)t * n;
-        if (p->y_type == DTYPE_BF16)
-            apply_scales<<<grid, 256, 0, cuda_of(dev)->stream>>>(
-                (bf16 *)p->y + at, (const int *)c->y, p->x_scale + t, p->w->scale, (int)n);
-        else
+        if (p->y_type == DTYPE_F32)
             apply_scales<<<grid, 256, 0, cuda_of(dev)->stream>>>(
                 (float *)p->y + at, (const int *)c->y, p->x_scale + t, p->w->scale, (int)n);
+        else
+            HALF_SWITCH(dev, (apply_scales<<<grid, 256, 0, cuda_of(dev)->stream>>>(
+                                 (half_t *)p->y + at, (const int *)c->y, p->x_scale + t,
+                                 p->w->scale, (int)n)));
         LAUNCHED(dev, "linear");
     }
     return true;

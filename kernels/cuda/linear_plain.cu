@@ -71,9 +71,10 @@ template <typename y_t> static void run(struct dev *dev, const struct product *p
     if (w->type == DTYPE_INT8)
         cuda_launch(dev, "linear", shape, plain_int8<y_t>, y, (const int8_t *)p->x, p->x_scale, *w,
                     p->t);
-    else if (w->type == DTYPE_BF16)
-        cuda_launch(dev, "linear", shape, plain_float<bf16, y_t>, y, (const bf16 *)p->x,
-                    (const bf16 *)w->data, p->t, w->rows, w->cols);
+    else if (w->type == cuda_half(dev))
+        HALF_SWITCH(dev, cuda_launch(dev, "linear", shape, plain_float<half_t, y_t>, y,
+                                     (const half_t *)p->x, (const half_t *)w->data, p->t, w->rows,
+                                     w->cols));
     else
         cuda_launch(dev, "linear", shape, plain_float<float, y_t>, y, (const float *)p->x,
                     (const float *)w->data, p->t, w->rows, w->cols);
@@ -81,8 +82,8 @@ template <typename y_t> static void run(struct dev *dev, const struct product *p
 
 void linear_plain(struct dev *dev, const struct product *p)
 {
-    if (p->y_type == DTYPE_BF16)
-        run<bf16>(dev, p);
-    else
+    if (p->y_type == DTYPE_F32)
         run<float>(dev, p);
+    else
+        HALF_SWITCH(dev, run<half_t>(dev, p));
 }

@@ -52,8 +52,8 @@ struct rows_args {
     const void *x;        // [t, k]; few: activations, wide: rounded
     const float *x_scale; // [t], wide with int8 only
     int t, k;
-    bool y_float;               // else bf16
-    struct rows_order order[2]; // of bf16, of int8
+    enum dtype y_type;
+    struct rows_order order[2]; // of 16-bit values, of int8
     // few: SiLU of matrix 0's y times matrix 1's goes to the latter's place; they have equal tiles.
     bool pair;
     struct {
@@ -149,18 +149,21 @@ __device__ __forceinline__ uint4 pair_read(const uint4 *pair, int block)
     return pair[block ? 32 + (lane ^ 4) : lane];
 }
 
+// What products of a type of weights (bf16, f16, int8_t) are summed in.
+template <typename w_t> using sum_of = std::conditional_t<std::is_same_v<w_t, int8_t>, int, float>;
+
 // One block against 16 rows of x: two products.
-template <typename sum_t>
-__device__ __forceinline__ void block_product(sum_t (&sum)[4], const uint4 &low, const uint4 &high,
-                                              const uint4 &w)
+template <typename w_t>
+__device__ __forceinline__ void block_product(sum_of<w_t> (&sum)[4], const uint4 &low,
+                                              const uint4 &high, const uint4 &w)
 {
     const uint32_t a0[4] = {low.x, high.x, low.y, high.y}, a1[4] = {low.z, high.z, low.w, high.w};
-    if constexpr (std::is_same_v<sum_t, int>) {
+    if constexpr (std::is_same_v<w_t, int8_t>) {
         mma_m16n8k32_s8(sum, a0, w.x, w.y);
         mma_m16n8k32_s8(sum, a1, w.z, w.w);
     } else {
-        mma_m16n8k16_bf16(sum, a0, w.x, w.y);
-        mma_m16n8k16_bf16(sum, a1, w.z, w.w);
+        mma_m16n8k16<w_t>(sum, a0, w.x, w.y);
+        mma_m16n8k16<w_t>(sum, a1, w.z, w.w);
     }
 }
 
@@ -168,8 +171,10 @@ __device__ __forceinline__ void store_y(const struct rows_args &a, const struct 
                                         int t, int row, float v)
 {
     const size_t at = (size_t)t * m.rows + row;
-    if (a.y_float)
+    if (a.y_type == DTYPE_F32)
         ((float *)m.y)[at] = v;
+    else if (a.y_type == DTYPE_F16)
+        ((f16 *)m.y)[at] = from_float<f16>(v);
     else
         ((bf16 *)m.y)[at] = from_float<bf16>(v);
 }

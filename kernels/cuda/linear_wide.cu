@@ -88,8 +88,8 @@ static __device__ void load_x(char *to, int stride, const struct rows_args &a, i
 }
 
 // One stage of the stream against x; the second block of a run's last may be none.
-template <typename sum_t, int ROWS16, int COLS>
-static __device__ __forceinline__ void stage_product(sum_t (&sum)[ROWS16][COLS][4],
+template <typename w_t, int ROWS16, int COLS>
+static __device__ __forceinline__ void stage_product(sum_of<w_t> (&sum)[ROWS16][COLS][4],
                                                      const uint4 *pairs, const char *x, int stride,
                                                      int blocks)
 {
@@ -107,7 +107,7 @@ static __device__ __forceinline__ void stage_product(sum_t (&sum)[ROWS16][COLS][
             const uint4 low = *(const uint4 *)p, high = *(const uint4 *)(p + 8 * stride);
 #pragma unroll
             for (int j = 0; j < COLS; j++)
-                block_product(sum[r][j], low, high, w[j]);
+                block_product<w_t>(sum[r][j], low, high, w[j]);
         }
     }
 }
@@ -133,12 +133,12 @@ static __device__ __forceinline__ void store_sums(const sum_t (&sum)[ROWS16][COL
         }
 }
 
-template <typename sum_t, int ROWS16, int COLS>
+template <typename w_t, int ROWS16, int COLS>
 static __global__ void __launch_bounds__(THREADS, PER_SM)
     wide(const __grid_constant__ struct rows_args a, const __grid_constant__ struct wide_args w)
 {
     constexpr int DEPTH = depth_of(ROWS16, COLS);
-    constexpr bool INT8 = std::is_same_v<sum_t, int>;
+    constexpr bool INT8 = std::is_same_v<w_t, int8_t>;
     extern __shared__ __align__(16) char shared[];
     const int lane = threadIdx.x % 32, run = blockIdx.x % w.runs;
     const int warp = blockIdx.x / w.runs * WARPS + threadIdx.x / 32, warps = w.groups * WARPS;
@@ -163,16 +163,16 @@ static __global__ void __launch_bounds__(THREADS, PER_SM)
     __syncthreads(); // x is there
     x += lane / 4 * stride + lane % 4 * 16;
     for (; tile < s.tile_end; tile += COLS) {
-        sum_t sum[ROWS16][COLS][4] = {};
+        sum_of<w_t> sum[ROWS16][COLS][4] = {};
         for (int block = block0; block < end; block += 2) {
             cp_async_wait_group<DEPTH - 1>();
             __syncwarp(); // the other lanes' copies of the oldest stage are there too
-            stage_product<sum_t, ROWS16, COLS>(sum, s.ring + s.stage * COLS * PAIR,
-                                               x + (block - block0) * BLOCK, stride, end - block);
+            stage_product<w_t, ROWS16, COLS>(sum, s.ring + s.stage * COLS * PAIR,
+                                             x + (block - block0) * BLOCK, stride, end - block);
             __syncwarp(); // all lanes have read it: it is the one ordered next
             s.order(a);
         }
-        store_sums<sum_t, ROWS16, COLS>(sum, w, run, a.t, tile, s.tile_end);
+        store_sums<sum_of<w_t>, ROWS16, COLS>(sum, w, run, a.t, tile, s.tile_end);
     }
 }
 
@@ -214,30 +214,30 @@ static __global__ void __launch_bounds__(256) wide_fold(const __grid_constant__ 
                     m.int8 ? (float)sum[j] * (a.x_scale[t] * m.scale[row + j]) : (float)sum[j]);
 }
 
-template <typename sum_t, int ROWS16, int COLS>
+template <typename w_t, int ROWS16, int COLS>
 static void launch(struct dev *dev, const struct rows_args *a, struct wide_args w)
 {
-    const int run = a->order[std::is_same_v<sum_t, int>].length;
+    const int run = a->order[std::is_same_v<w_t, int8_t>].length;
     const int bytes = WARPS * depth_of(ROWS16, COLS) * COLS * PAIR * (int)sizeof(uint4) +
                       16 * ROWS16 * x_stride(run);
-    const auto kernel = wide<sum_t, ROWS16, COLS>;
+    const auto kernel = wide<w_t, ROWS16, COLS>;
     const int groups = PER_SM * cuda_of(dev)->n_sm / w.runs;
     w.groups = groups > 0 ? groups : 1;
     cuda_launch(dev, "linear", {(unsigned)(w.groups * w.runs), THREADS, (size_t)bytes}, kernel, *a,
                 w);
     const unsigned across = blocks_for((size_t)(w.end - w.begin) * TILE / 4, 256);
-    cuda_launch(dev, "linear", {dim3(across, (unsigned)a->t), 256}, wide_fold<sum_t>, *a, w);
+    cuda_launch(dev, "linear", {dim3(across, (unsigned)a->t), 256}, wide_fold<sum_of<w_t>>, *a, w);
 }
 
-template <typename sum_t>
+template <typename w_t>
 static void choose(struct dev *dev, const struct rows_args *a, const struct wide_args &w)
 {
     if (a->t <= 16)
-        launch<sum_t, 1, 2>(dev, a, w);
+        launch<w_t, 1, 2>(dev, a, w);
     else if (a->t <= 32)
-        launch<sum_t, 2, 2>(dev, a, w);
+        launch<w_t, 2, 2>(dev, a, w);
     else
-        launch<sum_t, 4, 2>(dev, a, w);
+        launch<w_t, 4, 2>(dev, a, w);
 }
 
 void linear_wide(struct dev *dev, const struct rows_args *a)
@@ -251,8 +251,8 @@ void linear_wide(struct dev *dev, const struct rows_args *a)
     for (w.begin = 0; w.sums && w.begin < a->tiles; w.begin = w.end) {
         w.end = w.begin + each < a->tiles ? w.begin + each : a->tiles;
         if (a->m[0].int8)
-            choose<int>(dev, a, w);
+            choose<int8_t>(dev, a, w);
         else
-            choose<float>(dev, a, w);
+            HALF_SWITCH(dev, choose<half_t>(dev, a, w));
     }
 }

@@ -136,8 +136,9 @@ static struct dev *cuda_open(const struct dev_options *o, char *why, size_t why_
                  error != cudaSuccess ? cudaGetErrorString(error) : "there are fewer devices");
         return NULL;
     }
-    if (o->act != DTYPE_F32 && o->act != DTYPE_BF16) {
-        snprintf(why, why_size, "activations of type %s are not computed with; use f32 or bf16",
+    if (o->act != DTYPE_F32 && o->act != DTYPE_BF16 && o->act != DTYPE_F16) {
+        snprintf(why, why_size,
+                 "activations of type %s are not computed with; use f32, bf16 or f16",
                  dtype_name(o->act));
         return NULL;
     }

@@ -8,14 +8,10 @@
 
 #include <cublasLt.h>
 #include <cublas_v2.h>
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include "ops.h"
 #include "ptx.cuh"
-
-using bf16 = __nv_bfloat16;
 
 // Scratch of the operations, by user: two that run one after another may share a slot only if neither
 // leaves anything in it for the other.
@@ -146,13 +142,34 @@ static inline void cuda_launch(struct dev *dev, const char *what, const struct c
         if (cuda_of(dev)->act == DTYPE_BF16) {                                                     \
             using act_t = bf16;                                                                    \
             statement;                                                                             \
+        } else if (cuda_of(dev)->act == DTYPE_F16) {                                               \
+            using act_t = f16;                                                                     \
+            statement;                                                                             \
         } else {                                                                                   \
             using act_t = float;                                                                   \
             statement;                                                                             \
         }                                                                                          \
     } while (0)
 
-// The same with `state_t` as `type`, F32 or BF16, of recurrent states.
+// The device's 16-bit type of weights and pages, which half_t is below.
+static inline enum dtype cuda_half(struct dev *dev)
+{
+    return dtype_half(cuda_of(dev)->act);
+}
+template <typename act_t> using half_of = std::conditional_t<std::is_same_v<act_t, f16>, f16, bf16>;
+
+#define HALF_SWITCH(dev, statement)                                                                \
+    do {                                                                                           \
+        if (cuda_half(dev) == DTYPE_F16) {                                                         \
+            using half_t = f16;                                                                    \
+            statement;                                                                             \
+        } else {                                                                                   \
+            using half_t = bf16;                                                                   \
+            statement;                                                                             \
+        }                                                                                          \
+    } while (0)
+
+// ACT_SWITCH with `state_t` as `type`, F32 or BF16, of recurrent states.
 #define STATE_SWITCH(type, statement)                                                              \
     do {                                                                                           \
         if ((type) == DTYPE_BF16) {                                                                \
@@ -172,6 +189,10 @@ __device__ __forceinline__ float to_float(bf16 x)
 {
     return __bfloat162float(x);
 }
+__device__ __forceinline__ float to_float(f16 x)
+{
+    return __half2float(x);
+}
 template <typename T> __device__ __forceinline__ T from_float(float x);
 template <> __device__ __forceinline__ float from_float<float>(float x)
 {
@@ -180,6 +201,16 @@ template <> __device__ __forceinline__ float from_float<float>(float x)
 template <> __device__ __forceinline__ bf16 from_float<bf16>(float x)
 {
     return __float2bfloat16_rn(x);
+}
+template <> __device__ __forceinline__ f16 from_float<f16>(float x)
+{
+    return __ushort_as_half((unsigned short)cvt_x2<f16>(x, 0.0f));
+}
+
+// x, and of f16, where a product of the library may have left an infinity, no more than f16 can hold.
+template <typename act_t> __device__ __forceinline__ float held_by(float x)
+{
+    return std::is_same_v<act_t, f16> ? fminf(fmaxf(x, -65504.0f), 65504.0f) : x;
 }
 
 static inline unsigned blocks_for(size_t n, unsigned each)

@@ -53,16 +53,18 @@ __device__ __forceinline__ float pack_largest(const pack &x, float most)
     return most;
 }
 
-// The same of a pack as it lies; of bf16 by pairs, half the work.
+// The same of a pack as it lies; of 16-bit values by pairs, half the work.
 __device__ __forceinline__ float raw_largest(const raw_pack<float> &raw, float most)
 {
     return pack_largest(pack_open(raw), most);
 }
-__device__ __forceinline__ float raw_largest(const raw_pack<bf16> &raw, float most)
+template <typename half_t>
+__device__ __forceinline__ float raw_largest(const raw_pack<half_t> &raw, float most)
 {
-    __nv_bfloat162 x[PACK / 2];
+    using pair_t = std::conditional_t<std::is_same_v<half_t, f16>, __half2, __nv_bfloat162>;
+    pair_t x[PACK / 2];
     memcpy(x, &raw, sizeof x);
-    __nv_bfloat162 both = __habs2(x[0]);
+    pair_t both = __habs2(x[0]);
 #pragma unroll
     for (int i = 1; i < PACK / 2; i++)
         both = __hmax2(both, __habs2(x[i]));
@@ -74,21 +76,13 @@ __device__ __forceinline__ void pack_store(float *p, const pack &x)
     ((float4 *)p)[0] = {x.v[0], x.v[1], x.v[2], x.v[3]};
     ((float4 *)p)[1] = {x.v[4], x.v[5], x.v[6], x.v[7]};
 }
-__device__ __forceinline__ void pack_store(bf16 *p, const pack &x)
+template <typename half_t> __device__ __forceinline__ void pack_store(half_t *p, const pack &x)
 {
-    __nv_bfloat162 h[PACK / 2];
+    uint32_t h[PACK / 2];
 #pragma unroll
     for (int i = 0; i < PACK / 2; i++)
-        h[i] = __floats2bfloat162_rn(x.v[2 * i], x.v[2 * i + 1]);
-    uint4 raw;
-    memcpy(&raw, h, sizeof raw);
-    *(uint4 *)p = raw;
-}
-
-// Loads and stores of one value by the same names, for rows that packs do not fit.
-__device__ __forceinline__ float to_float(__half x)
-{
-    return __half2float(x);
+        h[i] = cvt_x2<half_t>(x.v[2 * i], x.v[2 * i + 1]);
+    *(uint4 *)p = {h[0], h[1], h[2], h[3]};
 }
 
 // Sum and largest over the block, in an order that only the block's size decides; `shared` holds 32
@@ -122,12 +116,18 @@ __device__ __forceinline__ float block_largest(float x, float *shared) // of num
     return block_fold<true>(x, shared);
 }
 
-// SiLU; exact to float32's rounding for float activations, to far below bf16's for bf16.
+// SiLU; exact to float32's rounding for float activations, to far below theirs for 16-bit ones.
 template <typename act_t> __device__ __forceinline__ float silu(float x)
 {
     if (sizeof(act_t) == sizeof(float))
         return x / (1.0f + expf(-x));
     return __fdividef(x, 1.0f + __expf(-x));
+}
+
+// SiLU(gate) * up of activations.
+template <typename act_t> __device__ __forceinline__ float swiglu(float gate, float up)
+{
+    return silu<act_t>(held_by<act_t>(gate)) * held_by<act_t>(up);
 }
 
 // Whole warps for n items, at most `most` threads.

@@ -4,6 +4,14 @@
 #define PTX_CUH
 
 #include <cstdint>
+#include <type_traits>
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+// The 16-bit types of activations and weights: half_t where a function takes either.
+using bf16 = __nv_bfloat16;
+using f16 = __half;
 
 // wgmma and setmaxnreg exist on sm_90a alone; bulk copies and clusters from sm_90 on.
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -30,12 +38,38 @@ static __device__ __forceinline__ float ex2_approx(float x)
     return y;
 }
 
-// Two floats as bf16, rounded to nearest even: low in the low half.
+// Two floats rounded to nearest even: low in the low half. What f16 has no number for becomes an infinity.
 static __device__ __forceinline__ uint32_t cvt_bf16x2(float low, float high)
 {
     uint32_t y;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
     return y;
+}
+static __device__ __forceinline__ uint32_t cvt_f16x2(float low, float high)
+{
+    uint32_t y;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+    return y;
+}
+
+// The same for either, in as many instructions; beyond f16's largest number is that number.
+template <typename half_t> static __device__ __forceinline__ uint32_t cvt_x2(float low, float high)
+{
+    uint32_t y;
+    if constexpr (std::is_same_v<half_t, f16>)
+        asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+    else
+        y = cvt_bf16x2(low, high);
+    return y;
+}
+
+// And back.
+template <typename half_t> static __device__ __forceinline__ float2 widen_x2(uint32_t x)
+{
+    if constexpr (std::is_same_v<half_t, f16>)
+        return __half22float2(*(const half2 *)&x);
+    else
+        return {__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000u)};
 }
 
 // ---- warp matrices ------------------------------------------------------------------------------
@@ -64,35 +98,30 @@ static __device__ __forceinline__ uint32_t movmatrix_trans(uint32_t x)
     return y;
 }
 
+// Writes ASM(TYPES) with the names of half_t's products: operands of that type, float32 sums.
+#define PTX_HALVES(ASM)                                                                            \
+    do {                                                                                           \
+        if constexpr (std::is_same_v<half_t, f16>)                                                 \
+            ASM("f32.f16.f16");                                                                    \
+        else                                                                                       \
+            ASM("f32.bf16.bf16");                                                                  \
+    } while (0)
+
 // d[16 x 8] += a[16 x 16] b[16 x 8]
-static __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4],
-                                                         uint32_t b0, uint32_t b1)
+template <typename half_t>
+static __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4],
+                                                    uint32_t b0, uint32_t b1)
 {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#define MMA(TYPES)                                                                                 \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col." TYPES ".f32 "                                \
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                 \
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                  \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
+    PTX_HALVES(MMA);
+#undef MMA
 }
 
-// The same for fp16.
-static __device__ __forceinline__ void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4],
-                                                        uint32_t b0, uint32_t b1)
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-// Two floats as fp16, rounded to nearest even: low in the low half.
-static __device__ __forceinline__ uint32_t cvt_f16x2(float low, float high)
-{
-    uint32_t y;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
-    return y;
-}
-
-// The same, as they are.
+// What ldmatrix_x4 reads, written.
 static __device__ __forceinline__ void stmatrix_x4(uint32_t address, const uint32_t (&r)[4])
 {
 #if PTX_SM90
@@ -403,17 +432,22 @@ template <int N> static __device__ __forceinline__ void wgmma_wait_group()
 
 // d[64 x 64] (+)= a[64 x 16] b[64 x 16]^T, both in shared memory with the 16 values contiguous.
 // keep 0: d is overwritten.
-static __device__ __forceinline__ void wgmma_m64n64k16_bf16(float (&d)[32], uint64_t a, uint64_t b,
-                                                            int keep)
+template <typename half_t>
+static __device__ __forceinline__ void wgmma_m64n64k16(float (&d)[32], uint64_t a, uint64_t b,
+                                                       int keep)
 {
 #if PTX_SM90A
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-                 "%32, %33, p, 1, 1, 0, 0;\n}"
-                 : PTX_F32(d, 0)
-                 : "l"(a), "l"(b), "r"(keep));
+#define WGMMA(TYPES)                                                                               \
+    asm volatile(                                                                                  \
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"                                               \
+        "wgmma.mma_async.sync.aligned.m64n64k16." TYPES " "                                        \
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                  \
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "        \
+        "%32, %33, p, 1, 1, 0, 0;\n}"                                                              \
+        : PTX_F32(d, 0)                                                                            \
+        : "l"(a), "l"(b), "r"(keep))
+    PTX_HALVES(WGMMA);
+#undef WGMMA
 #else
     __trap();
 #endif
@@ -421,72 +455,90 @@ static __device__ __forceinline__ void wgmma_m64n64k16_bf16(float (&d)[32], uint
 
 // d[64 x 256] (+)= a[64 x 16] b[16 x 256]: a in registers, b in shared memory with the 256 contiguous
 // (in chunks of 64).
+template <typename half_t>
 static __device__ __forceinline__ void
-wgmma_m64n256k16_bf16_rs_trans(float (&d)[128], const uint32_t (&a)[4], uint64_t b, int keep)
+wgmma_m64n256k16_rs_trans(float (&d)[128], const uint32_t (&a)[4], uint64_t b, int keep)
 {
 #if PTX_SM90A
-    asm volatile(
-        "{\n.reg .pred p;\nsetp.ne.b32 p, %133, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-        "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-        "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-        "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, "
-        "%111, "
-        "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "
-        "%127}, {%128, %129, %130, %131}, %132, p, 1, 1, 1;\n}"
-        : PTX_F32(d, 0), PTX_F32(d, 32), PTX_F32(d, 64), PTX_F32(d, 96)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));
+#define WGMMA(TYPES)                                                                               \
+    asm volatile(                                                                                  \
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %133, 0;\n"                                              \
+        "wgmma.mma_async.sync.aligned.m64n256k16." TYPES " "                                       \
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                  \
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "         \
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "         \
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "         \
+        "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "         \
+        "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "         \
+        "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, "   \
+        "%111, "                                                                                   \
+        "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, "     \
+        "%126, "                                                                                   \
+        "%127}, {%128, %129, %130, %131}, %132, p, 1, 1, 1;\n}"                                    \
+        : PTX_F32(d, 0), PTX_F32(d, 32), PTX_F32(d, 64), PTX_F32(d, 96)                            \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep))
+    PTX_HALVES(WGMMA);
+#undef WGMMA
 #else
     __trap();
 #endif
 }
 
 // d[64 x 64] (+)= a[64 x 16] b[64 x 16]^T: a in registers, b in shared memory with the 16 contiguous.
-static __device__ __forceinline__ void wgmma_m64n64k16_bf16_rs(float (&d)[32], const uint32_t *a,
-                                                               uint64_t b, int keep)
+template <typename half_t>
+static __device__ __forceinline__ void wgmma_m64n64k16_rs(float (&d)[32], const uint32_t *a,
+                                                          uint64_t b, int keep)
 {
 #if PTX_SM90A
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-                 "{%32, %33, %34, %35}, %36, p, 1, 1, 0;\n}"
-                 : PTX_F32(d, 0)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));
+#define WGMMA(TYPES)                                                                               \
+    asm volatile(                                                                                  \
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"                                               \
+        "wgmma.mma_async.sync.aligned.m64n64k16." TYPES " "                                        \
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                  \
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "        \
+        "{%32, %33, %34, %35}, %36, p, 1, 1, 0;\n}"                                                \
+        : PTX_F32(d, 0)                                                                            \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep))
+    PTX_HALVES(WGMMA);
+#undef WGMMA
 #else
     __trap();
 #endif
 }
 
 // The same for 32 and 16 columns of d, always added to.
-static __device__ __forceinline__ void wgmma_m64n32k16_bf16_rs(float (&d)[16], const uint32_t *a,
-                                                               uint64_t b)
+template <typename half_t>
+static __device__ __forceinline__ void wgmma_m64n32k16_rs(float (&d)[16], const uint32_t *a,
+                                                          uint64_t b)
 {
 #if PTX_SM90A
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
-                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-                 "{%16, %17, %18, %19}, %20, p, 1, 1, 0;\n}"
-                 : PTX_F16(d, 0)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#define WGMMA(TYPES)                                                                               \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                        \
+                 "wgmma.mma_async.sync.aligned.m64n32k16." TYPES " "                               \
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "        \
+                 "{%16, %17, %18, %19}, %20, p, 1, 1, 0;\n}"                                       \
+                 : PTX_F16(d, 0)                                                                   \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+    PTX_HALVES(WGMMA);
+#undef WGMMA
 #else
     __trap();
 #endif
 }
 
-static __device__ __forceinline__ void wgmma_m64n16k16_bf16_rs(float (&d)[8], const uint32_t *a,
-                                                               uint64_t b)
+template <typename half_t>
+static __device__ __forceinline__ void wgmma_m64n16k16_rs(float (&d)[8], const uint32_t *a,
+                                                          uint64_t b)
 {
 #if PTX_SM90A
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
-                 "{%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, p, 1, 1, 0;\n}"
-                 : PTX_F4(d, 0), PTX_F4(d, 4)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#define WGMMA(TYPES)                                                                               \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                        \
+                 "wgmma.mma_async.sync.aligned.m64n16k16." TYPES " "                               \
+                 "{%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, p, 1, 1, 0;\n}"       \
+                 : PTX_F4(d, 0), PTX_F4(d, 4)                                                      \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+    PTX_HALVES(WGMMA);
+#undef WGMMA
 #else
     __trap();
 #endif
@@ -494,19 +546,24 @@ static __device__ __forceinline__ void wgmma_m64n16k16_bf16_rs(float (&d)[8], co
 
 // d[64 x 128] += a[64 x 16] b[16 x 128]: a in registers, b in shared memory with the 128 contiguous
 // (in chunks of 64).
-static __device__ __forceinline__ void wgmma_m64n128k16_bf16_rs_trans(float (&d)[64],
-                                                                      const uint32_t *a, uint64_t b)
+template <typename half_t>
+static __device__ __forceinline__ void wgmma_m64n128k16_rs_trans(float (&d)[64], const uint32_t *a,
+                                                                 uint64_t b)
 {
 #if PTX_SM90A
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-                 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-                 "{%64, %65, %66, %67}, %68, p, 1, 1, 1;\n}"
-                 : PTX_F32(d, 0), PTX_F32(d, 32)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#define WGMMA(TYPES)                                                                               \
+    asm volatile(                                                                                  \
+        "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                                 \
+        "wgmma.mma_async.sync.aligned.m64n128k16." TYPES " "                                       \
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                  \
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "         \
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "         \
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "        \
+        "{%64, %65, %66, %67}, %68, p, 1, 1, 1;\n}"                                                \
+        : PTX_F32(d, 0), PTX_F32(d, 32)                                                            \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+    PTX_HALVES(WGMMA);
+#undef WGMMA
 #else
     __trap();
 #endif

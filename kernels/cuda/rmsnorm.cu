@@ -28,7 +28,7 @@ static __global__ void __launch_bounds__(1024)
             const pack other = pack_load(add + at);
 #pragma unroll
             for (int j = 0; j < PACK; j++)
-                v.v[j] += other.v[j];
+                v.v[j] = held_by<act_t>(v.v[j] + other.v[j]);
         }
         if (total)
             pack_store(total + at, v);
@@ -56,12 +56,12 @@ static __global__ void __launch_bounds__(256)
     griddepcontrol_wait();
     float sum = 0;
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
-        const float v = to_float(x[at + i]) + (add ? to_float(add[at + i]) : 0.0f);
+        const float v = held_by<act_t>(to_float(x[at + i]) + (add ? to_float(add[at + i]) : 0.0f));
         sum += v * v;
     }
     const float r = 1.0f / sqrtf(block_sum(sum, shared) / (float)n + eps);
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
-        const float v = to_float(x[at + i]) + (add ? to_float(add[at + i]) : 0.0f);
+        const float v = held_by<act_t>(to_float(x[at + i]) + (add ? to_float(add[at + i]) : 0.0f));
         if (total)
             total[at + i] = from_float<act_t>(v);
         y[at + i] = from_float<act_t>(v * r * (1.0f + w[i]));

@@ -17,10 +17,10 @@ static __global__ void __launch_bounds__(256)
         const pack u = pack_load(up + i * PACK);
 #pragma unroll
         for (int j = 0; j < PACK; j++)
-            g.v[j] = silu<act_t>(g.v[j]) * u.v[j];
+            g.v[j] = swiglu<act_t>(g.v[j], u.v[j]);
         pack_store(y + i * PACK, g);
     } else if (i < n) {
-        y[i] = from_float<act_t>(silu<act_t>(to_float(gate[i])) * to_float(up[i]));
+        y[i] = from_float<act_t>(swiglu<act_t>(to_float(gate[i]), to_float(up[i])));
     }
 }
 

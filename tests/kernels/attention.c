@@ -110,6 +110,8 @@ static void declare(struct check_case *c, struct bufs *b, const struct attention
     b->o = check_output(c, "o", check_act(c), rows * DIM, limit);
     if (check_act(c) == DTYPE_BF16) // weights are rounded to 8 bits before the second product
         b->o->limit = (struct check_limit){1e-2, 1e-2, 1e-4, "weights and outputs of 8 bits"};
+    if (check_act(c) == DTYPE_F16)
+        b->o->limit = (struct check_limit){2.5e-3, 2.5e-3, 6e-6, "weights and outputs of 11 bits"};
 }
 
 // Bytes: K and V of what each span sees, once. Flops: two products a query row and key it may see.
@@ -127,7 +129,7 @@ static void make(struct check_case *c, int i)
 {
     struct attention_args *a = &c->args.attention;
     struct bufs b;
-    *a = (struct attention_args){.kv_type = SHAPES[i].kv_type,
+    *a = (struct attention_args){.kv_type = check_type(c, SHAPES[i].kv_type),
                                  .heads = SHAPES[i].heads,
                                  .kv_heads = SHAPES[i].kv_heads,
                                  .head_dim = DIM};

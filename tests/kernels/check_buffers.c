@@ -218,6 +218,16 @@ enum dtype check_act(const struct check_case *c)
     return c->ops->act(c->dev);
 }
 
+enum dtype check_type(const struct check_case *c, enum dtype type)
+{
+    return type == DTYPE_BF16 ? dtype_half(check_act(c)) : type;
+}
+
+double check_held(enum dtype type, double value)
+{
+    return type == DTYPE_F16 && fabs(value) > 65504 ? copysign(65504, value) : value;
+}
+
 void *check_act_at(const struct check_case *c, const void *p, size_t n)
 {
     return (char *)(uintptr_t)p + n * dtype_bytes(check_act(c));
@@ -227,7 +237,8 @@ struct check_limit check_stored_limit(enum dtype type, struct check_limit limit)
 {
     if (type == DTYPE_F32)
         return limit;
-    const double half = 0x1p-8; // half a unit in the last place of 8 bits, at most
+    const double half =
+        type == DTYPE_F16 ? 0x1p-11 : 0x1p-8; // of a unit in the last place, at most
     return (struct check_limit){limit.abs + 1e-7, limit.rel + 1.1 * half, limit.nmse + half * half,
                                 limit.why};
 }

@@ -32,6 +32,7 @@ struct shape {
 #define SPLIT_ERROR 1e-5
 #define TF32_ERROR 4e-3
 #define BF16_ERROR 4e-2
+#define F16_ERROR 1e-2
 #define INT8_ERROR 4e-3
 
 static const struct shape SHAPES[] = {
@@ -407,6 +408,9 @@ static void declare_results(struct check_case *c, const struct shape *s, struct 
     if (check_act(c) == DTYPE_BF16)
         limit = (struct check_limit){s->error + BF16_ERROR, s->error + BF16_ERROR / 2, 3e-4,
                                      "operands of 8 bits in every product of a chunk"};
+    if (check_act(c) == DTYPE_F16)
+        limit = (struct check_limit){s->error + F16_ERROR, s->error + F16_ERROR / 2, 2e-5,
+                                     "operands of 11 bits in every product of a chunk"};
     const enum dtype type = c->args.delta_rule.state_type;
     const size_t head = (size_t)s->k_dim * (size_t)s->v_dim, slot = (size_t)s->v_heads * head;
     in->o = check_output(c, "o", check_act(c), (size_t)(count_tokens(s) * s->v_heads * s->v_dim),

@@ -119,7 +119,7 @@ static void print_shape(const struct ops *ops, struct dev *dev, const int heads[
     if (set_up(&w, heads[0], heads[1], step[0], step[1])) {
         const double s = time_step(&w);
         const double memory = bytes / device_bandwidth(ops, dev);
-        const double math = flops / device_rate(ops, dev, DTYPE_BF16);
+        const double math = flops / device_rate(ops, dev, ops->act(dev));
         printf("delta_rule shape %d/%d %dx%d %.4f ms floor %.4f ms (%s) %.2fx\n", heads[0],
                heads[1], step[0], step[1], s * 1e3, fmax(memory, math) * 1e3,
                memory > math ? "memory" : "math", s / fmax(memory, math));
@@ -132,7 +132,7 @@ static void print_shape(const struct ops *ops, struct dev *dev, const int heads[
 
 void delta_rule_shapes(const struct ops *ops, struct dev *dev)
 {
-    if (ops == &ops_cpu || ops->act(dev) != DTYPE_BF16)
+    if (ops == &ops_cpu || ops->act(dev) == DTYPE_F32)
         return;
     for (size_t h = 0; h < sizeof HEADS / sizeof *HEADS; h++)
         for (size_t i = 0; i < sizeof STEPS / sizeof *STEPS; i++)

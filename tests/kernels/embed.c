@@ -15,13 +15,14 @@ static const struct {
 static void make(struct check_case *c, int i)
 {
     const int vocab = SHAPES[i].vocab, n = SHAPES[i].n, t = SHAPES[i].t, shift = SHAPES[i].shift;
-    struct check_buf *table = check_input(c, "table", SHAPES[i].type, (size_t)(vocab * n + shift));
+    const enum dtype type = check_type(c, SHAPES[i].type);
+    struct check_buf *table = check_input(c, "table", type, (size_t)(vocab * n + shift));
     struct check_buf *ids = check_input(c, "ids", DTYPE_INT32, (size_t)t);
     struct check_buf *y =
         check_output(c, "y", check_act(c), (size_t)(t * n),
                      check_act_limit(c, (struct check_limit){0, 0, 0, "a copy, or widening"}));
-    snprintf(c->name, sizeof c->name, "%s vocab=%d n=%d t=%d%s", dtype_name(SHAPES[i].type), vocab,
-             n, t, shift ? " unaligned" : "");
+    snprintf(c->name, sizeof c->name, "%s vocab=%d n=%d t=%d%s", dtype_name(type), vocab, n, t,
+             shift ? " unaligned" : "");
     for (int r = 0; r < t; r++) {
         const int id = r == 0 ? vocab - 1 : check_below(c, vocab);
         check_set(ids, (size_t)r, id);

@@ -18,15 +18,17 @@ enum { N = 4 };
 
 static void make(struct check_case *c, int i)
 {
-    const bool bf16 = SHAPES[i].type == DTYPE_BF16;
-    const struct check_limit limit = {0, bf16 ? 0.00391 : 1e-7, bf16 ? 1e-5 : 1e-13,
-                                      "rounded once to the type"};
-    struct check_buf *p = check_output(c, "p", SHAPES[i].type, SHAPES[i].n, limit);
+    const enum dtype type = check_type(c, SHAPES[i].type);
+    const struct check_limit limits[] = {
+        [DTYPE_F32] = {0, 1e-7, 1e-13, "rounded once to the type"},
+        [DTYPE_BF16] = {0, 0.00391, 1e-5, "rounded once to the type"},
+        [DTYPE_F16] = {0x1.01p-25, 0.00049, 2e-7, "rounded once to the type, or to a subnormal"}};
+    struct check_buf *p = check_output(c, "p", type, SHAPES[i].n, limits[type]);
     for (size_t k = 0; k < p->n; k++)
         p->want[k] = fill_value(SHAPES[i].seed, k, SHAPES[i].mean, SHAPES[i].deviation);
-    snprintf(c->name, sizeof c->name, "%s n=%zu", dtype_name(SHAPES[i].type), SHAPES[i].n);
+    snprintf(c->name, sizeof c->name, "%s n=%zu", dtype_name(type), SHAPES[i].n);
     c->args.fill = (struct fill_args){.p = p->dev,
-                                      .type = SHAPES[i].type,
+                                      .type = type,
                                       .n = SHAPES[i].n,
                                       .seed = SHAPES[i].seed,
                                       .mean = SHAPES[i].mean,

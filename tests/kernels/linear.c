@@ -15,7 +15,7 @@ struct shape {
     enum dtype type;
     int t, t_gemm, rows, cols; // of the weight: outputs, inputs
     int cut;                   // rows of a part
-    bool extreme;              // every product as large as int8 allows, all of one sign
+    bool extreme;              // every product as large as int8 allows, a row's all of one sign
     bool aligned;              // W begins where memory does, so that a device's fast path takes it
 };
 
@@ -74,6 +74,7 @@ static const struct shape SHAPES[] = {
     {DTYPE_BF16, 300, 300, 24, 3584, 64, false, false},
     {DTYPE_BF16, 80, 80, 768, 2048, 16, false, false},
     {DTYPE_INT8, 300, 300, 24, 3584, 64, false, false},
+    {DTYPE_BF16, 7, 0, 20, 4096, 3, true, true}, // beyond f16
     // perf
     {DTYPE_BF16, 1, 0, 4096, 1024, 1, false, true},
     {DTYPE_BF16, 1, 0, 32768, 1024, 1, false, true},
@@ -90,7 +91,7 @@ static const struct shape SHAPES[] = {
     {DTYPE_INT8, 8, 0, 65536, 1024, 1, false, true},
     {DTYPE_INT8, 512, 512, 4096, 1024, 1, false, true},
 };
-enum { N = 45, ALL = sizeof SHAPES / sizeof *SHAPES };
+enum { N = 46, ALL = sizeof SHAPES / sizeof *SHAPES };
 
 // Where W begins in its buffer.
 static size_t shift(const struct shape *s)
@@ -148,13 +149,11 @@ static void expect(struct bufs *b, const struct shape *s)
 
 static void fill(struct check_case *c, struct bufs *b, const struct shape *s)
 {
-    if (s->type != DTYPE_INT8) {
-        check_fill_normal(c, b->w, 1 / sqrt(s->cols)); // so that y is of size 1
-        check_fill_normal(c, b->x, 1);
-        return;
+    check_fill_normal(c, b->w, 1 / sqrt(s->cols)); // so that y is of size 1
+    if (s->type == DTYPE_INT8) {
+        check_fill_uniform(c, b->scale, 0.5 / 127 / sqrt(s->cols), 2.0 / 127 / sqrt(s->cols));
+        check_fill_uniform(c, b->w, -127, 127);
     }
-    check_fill_uniform(c, b->scale, 0.5 / 127 / sqrt(s->cols), 2.0 / 127 / sqrt(s->cols));
-    check_fill_uniform(c, b->w, -127, 127);
     check_fill_normal(c, b->x, 1);
     for (size_t i = 0; i < b->w->n && s->extreme; i++)
         check_set(b->w, i, -128);
@@ -164,7 +163,12 @@ static void fill(struct check_case *c, struct bufs *b, const struct shape *s)
 
 static void make(struct check_case *c, int i)
 {
-    const struct shape *s = &SHAPES[i];
+    struct shape *s = malloc(sizeof *s);
+    if (!s)
+        abort();
+    *s = SHAPES[i];
+    s->type = check_type(c, s->type);
+    c->user = s;
     const size_t n = (size_t)s->rows * (size_t)s->cols, t = (size_t)s->t;
     const struct check_limit sums = rows_limit(
                                  3e-6 * fmax(1, s->cols / 4096.0),
@@ -178,11 +182,6 @@ static void make(struct check_case *c, int i)
         b.scale = check_input(c, "scale", DTYPE_F32, (size_t)s->rows);
     fill(c, &b, s);
     check_poison(b.w, 0, shift(s));
-    struct shape *user = malloc(sizeof *user);
-    if (!user)
-        abort();
-    *user = *s;
-    c->user = user;
     snprintf(c->name, sizeof c->name, "%s t=%d (matrix %d) rows=%d cols=%d%s%s",
              dtype_name(s->type), s->t, s->t_gemm, s->rows, s->cols, s->extreme ? " extreme" : "",
              s->aligned ? " aligned" : "");
@@ -233,6 +232,7 @@ static void check_gate(const struct ops *ops, struct dev *dev, enum dtype type)
     struct check_case c = {.ops = ops, .dev = dev, .random = 98};
     enum { T = 70, T_GEMM = 33, ROWS = 96, COLS = 1024 };
     const struct check_limit none = {0};
+    type = check_type(&c, type);
     struct check_buf *gate = rows_act(&c, "gate", T * COLS, 2), *x[2], *y[2];
     struct check_buf *w = check_input(&c, "w", type, ROWS * COLS);
     struct check_buf *scale = check_input(&c, "scale", DTYPE_F32, ROWS);
@@ -350,6 +350,7 @@ static void do_apart(const struct check_case *c, const struct fused *f, struct l
 static void check_fused(const struct ops *ops, struct dev *dev, struct fused_shape s)
 {
     struct check_case c = {.ops = ops, .dev = dev, .random = 96};
+    s.type = check_type(&c, s.type);
     const struct fused f = fused_bufs(&c, &s);
     const struct weight gate = {f.w[0]->dev, f.scale->dev, s.type, s.rows, s.cols},
                         up = {f.w[1]->dev, f.scale->dev, s.type, s.rows, s.cols},

@@ -110,6 +110,7 @@ void linear_table(const struct ops *ops, struct dev *dev)
 {
     const size_t act = dtype_bytes(ops->act(dev)), y_bytes = (size_t)T_MAX * 24576 * act;
     const size_t largest = (size_t)ROWS_MAX * 4096 * 2;
+    const enum dtype half = dtype_half(ops->act(dev));
     struct table b = {.ops = ops,
                       .dev = dev,
                       .w = ops->alloc(dev, largest > SWEEP_BYTES ? largest : SWEEP_BYTES),
@@ -117,11 +118,11 @@ void linear_table(const struct ops *ops, struct dev *dev)
                       .x = ops->alloc(dev, (size_t)T_MAX * COLS_MAX * act),
                       .y = ops->alloc(dev, y_bytes)};
     if (check_true(b.w && b.scale && b.x && b.y, "linear: no memory for the table")) {
-        ops->fill(dev, &(struct fill_args){b.w, DTYPE_BF16, largest / 2, 1, 0, 0.02f});
+        ops->fill(dev, &(struct fill_args){b.w, half, largest / 2, 1, 0, 0.02f});
         ops->fill(dev, &(struct fill_args){b.scale, DTYPE_F32, ROWS_MAX, 2, 1e-3f, 0});
         ops->fill(dev, &(struct fill_args){b.x, ops->act(dev), (size_t)T_MAX * COLS_MAX, 3, 0, 1});
         for (int i = 0; i < N_SHAPES; i++) {
-            print_shape(&b, &SHAPES[i], DTYPE_BF16);
+            print_shape(&b, &SHAPES[i], half);
             if (!SHAPES[i].head)
                 print_shape(&b, &SHAPES[i], DTYPE_INT8);
         }

@@ -106,7 +106,7 @@ static void compare(const struct check_buf *b, const void *data, const char *lab
     double squares = 0, norm = 0, worst = 0;
     size_t at = 0;
     for (size_t i = 0; i < b->n; i++) {
-        double got = check_load(data, b->type, i), want = b->want[i];
+        double got = check_load(data, b->type, i), want = check_held(b->type, b->want[i]);
         if (!same_kind(got, want)) {
             check_true(false, "%s: %s[%zu] is %g, want %g", label, b->name, i, got, want);
             return;
@@ -414,7 +414,7 @@ static bool is_pointless(int argc)
 static int usage(void)
 {
     printf("usage: ops_check [check|poison|repeat|perf] [operation|all] [threads] [--device %s] "
-           "[--act f32|bf16] | ops_check inverse\n",
+           "[--act f32|bf16|f16] | ops_check inverse\n",
 #ifdef WITH_CUDA
            "cpu|cuda"
 #else
@@ -439,6 +439,17 @@ static const struct ops *find_ops(const char *name)
     return strcmp(name, "cpu") ? NULL : &ops_cpu;
 }
 
+static int read_act(enum dtype *act, const char *name)
+{
+    static const enum dtype TYPES[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++)
+        if (!strcmp(name, dtype_name(TYPES[i]))) {
+            *act = TYPES[i];
+            return 0;
+        }
+    return -1;
+}
+
 static int read_command(struct command *c, int argc, char **argv)
 {
     *c = (struct command){.mode = "check", .only = "all", .ops = &ops_cpu};
@@ -448,7 +459,8 @@ static int read_command(struct command *c, int argc, char **argv)
             if (!(c->ops = find_ops(argv[++i])))
                 return -1;
         } else if (!strcmp(argv[i], "--act") && i + 1 < argc) {
-            c->options.act = strcmp(argv[++i], "bf16") ? DTYPE_F32 : DTYPE_BF16;
+            if (read_act(&c->options.act, argv[++i]))
+                return -1;
         } else if (place == 0) {
             c->mode = argv[i];
             place++;

@@ -91,9 +91,13 @@ struct check_buf *check_work(struct check_case *c, const char *name, enum dtype 
 
 // The device's type of activations, and p moved on by n of them.
 enum dtype check_act(const struct check_case *c);
+// A case's type of weights or pages as the device has it: bf16 is f16 where activations are.
+enum dtype check_type(const struct check_case *c, enum dtype type);
+// A number as type can hold it: beyond the range of f16, its largest.
+double check_held(enum dtype type, double value);
 void *check_act_at(const struct check_case *c, const void *p, size_t n);
-// limit for an output that is stored as type: where that is bf16, one rounding to 8 bits more. For one
-// that is an activation.
+// limit for an output that is stored as type: where that has 16 bits, one rounding to its 8 or 11 more. For
+// one that is an activation.
 struct check_limit check_stored_limit(enum dtype type, struct check_limit limit);
 struct check_limit check_act_limit(const struct check_case *c, struct check_limit limit);
 
