@@ -145,7 +145,10 @@ static int choose_model(struct app *app, struct err *e)
 
 static enum dtype parse_dtype(const char *name)
 {
-    return !strcmp(name, "f32") ? DTYPE_F32 : !strcmp(name, "int8") ? DTYPE_INT8 : DTYPE_BF16;
+    return !strcmp(name, "f32")    ? DTYPE_F32
+           : !strcmp(name, "f16")  ? DTYPE_F16
+           : !strcmp(name, "int8") ? DTYPE_INT8
+                                   : DTYPE_BF16;
 }
 
 static int set_model_options(struct app *app, struct err *e)
@@ -216,12 +219,16 @@ static int open_device(struct app *app, struct err *e)
     struct dev_options options = {
         .index = (int)c->device_index,
         .threads = (int)c->threads,
-        .act = strcmp(c->dtype, "f32") ? DTYPE_BF16 : DTYPE_F32,
+        .act = model_act(parse_dtype(c->dtype)),
     };
     if (may_gpu && GPU && (app->dev = GPU->open(&options, why, sizeof why)))
         app->ops = GPU;
     if (!app->dev && must_gpu)
         return err_set(e, ERR_BAD_REQUEST, "--device cuda: %s", why);
+    if (!app->dev && !strcmp(c->dtype, "f16"))
+        return err_set(e, ERR_BAD_REQUEST,
+                       "--dtype f16 needs a GPU (%s); on the cpu give --dtype bf16",
+                       may_gpu ? why : "--device is cpu");
     if (!app->dev) {
         if (may_gpu && GPU)
             log_event(LOG_INFO, "no_gpu", "text=\"%s\"", why);

@@ -183,6 +183,8 @@ static int measure_cpu(struct variants *v, const struct record *base, struct rec
     o.context_max = v->v.context; // what the steps' page tables are made for
     o.kv_bytes = 0;
     o.progress = NULL;
+    if (o.dtype == DTYPE_F16) // which the CPU has not
+        o.dtype = DTYPE_F32;
     v->ops = &ops_cpu;
     v->dev = ops_cpu.open(&(struct dev_options){0}, why, sizeof why);
     if (!v->dev)

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "convert.h"
 #include "mem.h"
 #include "sample_stats.h"
 
@@ -127,6 +128,13 @@ static float bf16_value(uint16_t bits)
     return v;
 }
 
+static float f16_value(uint16_t bits)
+{
+    float v;
+    convert_to_f32(&v, &bits, DTYPE_F16, 1);
+    return v;
+}
+
 // To the nearest, ties to even. The values here are finite.
 static uint16_t bf16_bits(float v)
 {
@@ -144,6 +152,8 @@ double bench_get(const struct bench_case *c, int buf, size_t i)
         return (double)((const float *)b->host)[i];
     case DTYPE_BF16:
         return (double)bf16_value(((const uint16_t *)b->host)[i]);
+    case DTYPE_F16:
+        return (double)f16_value(((const uint16_t *)b->host)[i]);
     case DTYPE_INT8:
         return ((const int8_t *)b->host)[i];
     default:
@@ -161,6 +171,9 @@ void bench_set(struct bench_case *c, int buf, size_t i, double v)
         return;
     case DTYPE_BF16:
         ((uint16_t *)b->host)[i] = bf16_bits((float)v);
+        return;
+    case DTYPE_F16:
+        convert_to_f16((uint16_t *)b->host + i, &(float){(float)v}, DTYPE_F32, 1);
         return;
     case DTYPE_INT8:
         ((int8_t *)b->host)[i] = (int8_t)v;
@@ -219,9 +232,14 @@ void bench_raise(struct bench_case *c, double error)
         c->error = isnan(error) ? INFINITY : error;
 }
 
+double bench_type_error(enum dtype type)
+{
+    return type == DTYPE_BF16 ? 0x1p-9 : type == DTYPE_F16 ? 0x1p-12 : 0x1p-24;
+}
+
 double bench_act_error(const struct bench_case *c)
 {
-    return c->act == DTYPE_BF16 ? 0x1p-9 : 0x1p-24;
+    return bench_type_error(c->act);
 }
 
 int bench_spans(struct bench_case *c, bool decode)

@@ -37,7 +37,7 @@ struct bench_point {
     int chunk;  // delta rule
     double rho; // mean cosine of the keys
     struct inverse inverse;
-    enum dtype weights;   // F32, BF16, INT8
+    enum dtype weights;   // F32, BF16, F16, INT8
     enum dtype state;     // of recurrent states: F32, BF16
     const char *data_dir; // recorded gates, or NULL
 };
@@ -134,7 +134,8 @@ void bench_raise(struct bench_case *c,
 int bench_spans(struct bench_case *c, bool decode);
 struct batch bench_batch(const struct bench_case *c, int spans);
 
-// Rounding of the device's activations, relative: 2^-24 or 2^-9.
+// What rounding to a type changes, relative: 2^-24, 2^-9, 2^-12 (F32, BF16, F16). And to the device's activations.
+double bench_type_error(enum dtype type);
 double bench_act_error(const struct bench_case *c);
 
 #endif

@@ -30,7 +30,7 @@ static int pages_max(const struct bench_case *c)
 // K and V of a served model are bf16 unless its weights are float32.
 static enum dtype kv_type(const struct bench_case *c)
 {
-    return c->at.weights == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16;
+    return c->at.weights == DTYPE_F32 ? DTYPE_F32 : dtype_half(c->act);
 }
 
 static void count_work(struct bench_case *c)
@@ -213,7 +213,9 @@ static void judge_row(struct bench_case *c, int row, int head)
 
 static double limit_of(const struct bench_case *c)
 {
-    return (kv_type(c) == DTYPE_BF16 ? 0x1p-6 : 5e-5) + (c->act == DTYPE_BF16 ? 0x1p-5 : 0);
+    const enum dtype kv = kv_type(c);
+    return (kv != DTYPE_F32 ? 8 * bench_type_error(kv) : 5e-5) +
+           (c->act != DTYPE_F32 ? 16 * bench_act_error(c) : 0);
 }
 
 static void judge_attention(struct bench_case *c)
@@ -242,7 +244,7 @@ static void judge_prep(struct bench_case *c)
                                               (size_t)i) -
                                 q[i]));
     }
-    c->limit = 1e-3 + (c->act == DTYPE_BF16 ? 0x1p-5 : 0);
+    c->limit = 1e-3 + (c->act != DTYPE_F32 ? 16 * bench_act_error(c) : 0);
     c->measure = "max |error| of q, values of size 1 (K and V: see attention)";
     c->why = "float32 angles at high positions; the activations' type";
 }

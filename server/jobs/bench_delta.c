@@ -63,7 +63,7 @@ static double limit_of(const struct bench_case *c, enum inverse_type type)
                                   [INVERSE_FP16] = 4e-3,
                                   [INVERSE_BF16] = 4e-2,
                                   [INVERSE_INT8] = 4e-3};
-    return LOSS[type] + (c->act == DTYPE_BF16 ? 0x1p-5 : 2e-5);
+    return LOSS[type] + (c->act != DTYPE_F32 ? 16 * bench_act_error(c) : 2e-5);
 }
 
 // --- prefill --------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ static void judge_decode(struct bench_case *c)
     for (int b = 0; b<c->at.batch; b += c->at.batch> 8 ? c->at.batch / 8 : 1)
         for (int h = 0; h<c->at.shape.v_heads; h += c->at.shape.v_heads> 4 ? 3 : 1)
             judge_token(c, b, h);
-    c->limit = c->act == DTYPE_BF16 ? 0x1p-5 : 5e-5;
+    c->limit = c->act != DTYPE_F32 ? 16 * bench_act_error(c) : 5e-5;
     c->measure =
         "max |error| of y (by 1 + |y|) and of the state (beyond its type's), values of size 1";
     c->why = "the activations' type; float32 sums, divided by the norm of o";

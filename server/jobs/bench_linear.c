@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "convert.h"
 #include "mem.h"
 #include "sample_stats.h"
 
@@ -131,7 +132,7 @@ static double load_x(const struct bench_case *c, int row, double *x)
     for (int i = 0; i < n; i++) {
         x[i] = bench_get(c, X, (size_t)row * (size_t)n + (size_t)i);
         most = fmax(most, fabs(x[i]));
-        if (c->at.weights == DTYPE_BF16)
+        if (c->at.weights == DTYPE_BF16) // F16 weights have activations that are it already
             x[i] = bf16_nearest(x[i]);
     }
     if (c->at.weights != DTYPE_INT8)
@@ -144,14 +145,12 @@ static double load_x(const struct bench_case *c, int row, double *x)
 
 static double weight_at(const struct bench_case *c, size_t i)
 {
-    uint32_t bits;
     float v;
     if (c->at.weights == DTYPE_INT8)
         return ((const int8_t *)c->kept)[i];
     if (c->at.weights == DTYPE_F32)
         return (double)((const float *)c->kept)[i];
-    bits = (uint32_t)((const uint16_t *)c->kept)[i] << 16;
-    memcpy(&v, &bits, sizeof v);
+    convert_to_f32(&v, (const uint16_t *)c->kept + i, c->at.weights, 1);
     return (double)v;
 }
 

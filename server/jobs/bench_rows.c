@@ -305,7 +305,7 @@ static void rows_judge(struct bench_case *c)
 
 static void embed_prepare(struct bench_case *c)
 {
-    rows_prepare(c, c->at.shape.vocab, c->at.weights == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16);
+    rows_prepare(c, c->at.shape.vocab, c->at.weights == DTYPE_F32 ? DTYPE_F32 : dtype_half(c->act));
 }
 
 static void embed_bind(struct bench_case *c, const struct ops *ops, struct dev *dev)

@@ -120,7 +120,7 @@ static int measure(void *ud, const struct ops *ops, struct dev *dev, struct mode
     c->copy_bytes_s = ceiling_copy(ops, dev, why, sizeof why);
     if (*why)
         return device_failure(ops, dev, why, e);
-    c->flops_s = ceiling_product(ops, dev, DTYPE_BF16, why, sizeof why);
+    c->flops_s = ceiling_product(ops, dev, dtype_half(ops->act(dev)), why, sizeof why);
     return *why ? device_failure(ops, dev, why, e) : 0;
 }
 

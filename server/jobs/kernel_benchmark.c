@@ -38,7 +38,9 @@ static const struct spec_field FIELDS[] = {
     {"executors", SPEC_STRS, "[\"fused\"]", .items_max = 2, .choices = EXECUTORS,
      .help = "inversion on a GPU: one kernel, or library products"},
     {"weights", SPEC_STRS, "[\"bf16\"]", .items_max = 3, .choices = WEIGHTS,
-     .help = "types of weights (and of K and V, the embedding) where an operation has them"},
+     .help =
+         "types of weights (and of K and V, the embedding) where an operation has them; bf16 is "
+         "f16 on a server with --dtype f16"},
     {"states", SPEC_STRS, "[\"f32\"]", .items_max = 2, .choices = STATES,
      .help = "gdn_decode: types of the recurrent states"},
     {"rhos", SPEC_NUMS, "[0.5]", 0, 1, 8, .help = "mean cosine of the keys: 0 random, 1 all equal"},

@@ -88,18 +88,26 @@ static void name_row(struct kernel_row *row)
     buf_fini(&b);
 }
 
+// bf16 is the server's own 16-bit type.
+static enum dtype weights_of(const char *name, const struct job_node *node)
+{
+    const enum dtype type = dtype_of(name);
+    return type == DTYPE_BF16 ? dtype_half(node->model_options->dtype) : type;
+}
+
 // false: this method does not suit this chunk size, so there is no such row.
 static bool fill_point(struct bench_point *p, const struct job_node *node, const json_t *spec,
                        const struct bench_op *op, const int at[LISTS])
 {
     char why[200];
-    *p = (struct bench_point){.tokens = spec_int_at(spec, "tokens", at[TOKENS]),
-                              .batch = spec_int_at(spec, "batches", at[BATCH]),
-                              .chunk = spec_int_at(spec, "chunks", at[CHUNK]),
-                              .rho = spec_num_at(spec, "rhos", at[RHO]),
-                              .weights = dtype_of(spec_str_at(spec, "weights", at[WEIGHTS])),
-                              .state = dtype_of(spec_str_at(spec, "states", at[STATE])),
-                              .data_dir = node->data_dir};
+    *p =
+        (struct bench_point){.tokens = spec_int_at(spec, "tokens", at[TOKENS]),
+                             .batch = spec_int_at(spec, "batches", at[BATCH]),
+                             .chunk = spec_int_at(spec, "chunks", at[CHUNK]),
+                             .rho = spec_num_at(spec, "rhos", at[RHO]),
+                             .weights = weights_of(spec_str_at(spec, "weights", at[WEIGHTS]), node),
+                             .state = dtype_of(spec_str_at(spec, "states", at[STATE])),
+                             .data_dir = node->data_dir};
     if (op->uses & BENCH_DEPTH)
         p->depth = spec_int_at(spec, "depths", at[DEPTH]);
     CHECK(bench_shape_find(spec_str_at(spec, "shapes", at[SHAPE]), node->config, &p->shape));

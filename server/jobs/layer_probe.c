@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "convert.h"
 #include "delta_exact.h"
 #include "device_sync.h"
 #include "mem.h"
@@ -91,7 +92,7 @@ int probe_layer_index(const struct config *c, int layer)
 
 // --- capturing: engine thread ---------------------------------------------------------------
 
-// n values of a type, F32 or BF16, as float32; new memory.
+// n values of a type, F32, BF16 or F16, as float32; new memory.
 static float *take_down_as(const struct layer_probe *p, struct dev *dev, const void *from,
                            enum dtype type, size_t n)
 {
@@ -102,10 +103,7 @@ static float *take_down_as(const struct layer_probe *p, struct dev *dev, const v
     }
     uint16_t *bits = mem_alloc(n * sizeof *bits);
     p->inner->download(dev, bits, from, n * sizeof *bits);
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t wide = (uint32_t)bits[i] << 16;
-        memcpy(&out[i], &wide, sizeof wide);
-    }
+    convert_to_f32(out, bits, type, n);
     mem_free(bits);
     return out;
 }

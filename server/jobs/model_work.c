@@ -10,8 +10,7 @@ struct model_work model_work_of(const struct config *c, const struct model_optio
     double keys = (double)c->linear_num_key_heads * c->linear_key_head_dim;
     double attention = h * (2 * q + 2 * kv) + q * h;
     double delta = h * (2 * keys + 2 * values + 2.0 * c->linear_num_value_heads) + values * h;
-    double embed = (double)c->vocab_size * h *
-                   (double)dtype_bytes(o->dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16);
+    double embed = (double)c->vocab_size * h * (double)dtype_bytes(model_act(o->dtype));
     struct model_work w = {.head_flops = 2.0 * c->vocab_size * h};
     for (int i = 0; i < c->num_hidden_layers; i++) {
         w.layer_flops += 2 * 3 * h * c->intermediate_size;

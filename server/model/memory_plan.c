@@ -33,14 +33,24 @@ static int check_range(const char *name, int value, int max, struct err *e)
     return 0;
 }
 
+enum dtype model_act(enum dtype dtype)
+{
+    return dtype == DTYPE_F32 ? DTYPE_F32 : dtype_half(dtype);
+}
+
 static int check_options(struct model *m, struct err *e)
 {
     struct model_options *o = &m->options;
     char why[256];
     int positions = m->config.max_position_embeddings;
-    if (o->dtype != DTYPE_F32 && o->dtype != DTYPE_BF16 && o->dtype != DTYPE_INT8)
-        return err_set(e, ERR_BAD_REQUEST, "dtype is %s; give f32, bf16 or int8",
+    if (o->dtype == DTYPE_INT32)
+        return err_set(e, ERR_BAD_REQUEST, "dtype is %s; give f32, bf16, f16 or int8",
                        dtype_name(o->dtype));
+    if ((o->dtype == DTYPE_F16) != (m->ops->act(m->dev) == DTYPE_F16))
+        return err_set(e, ERR_BAD_REQUEST,
+                       "dtype is %s, but the device computes with activations of %s; f16 goes with "
+                       "f16, which only a GPU has",
+                       dtype_name(o->dtype), dtype_name(m->ops->act(m->dev)));
     if (o->state_dtype != DTYPE_F32 && o->state_dtype != DTYPE_BF16)
         return err_set(e, ERR_BAD_REQUEST, "state_dtype is %s; give f32 or bf16",
                        dtype_name(o->state_dtype));
@@ -198,7 +208,7 @@ static double gib(size_t bytes)
 int memory_plan(struct model *m, size_t physical_bytes, struct err *e)
 {
     struct model_memory *p = &m->memory;
-    m->kv_type = m->options.dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16;
+    m->kv_type = model_act(m->options.dtype);
     if (check_options(m, e) || plan_pages(m, physical_bytes, e))
         return -1;
     memory_place(m);

@@ -31,7 +31,7 @@ struct config {
 };
 
 struct model_options {
-    enum dtype dtype;       // F32, BF16, INT8: of the large matrices
+    enum dtype dtype;       // F32, BF16, F16 (beside F16 activations), INT8: of the large matrices
     enum dtype state_dtype; // F32, BF16: of the recurrent states in their slots, see delta_rule
     int context_max;   // tokens a sequence may reach; <= max_position_embeddings; 0: that, or what
                        // the page pool holds if it is less
@@ -76,6 +76,10 @@ struct step {
     int n_gemm_rows; // the first n_gemm_rows of rows go through the matrix path (prompt_logprobs),
                      // the rest through the few-rows path (sampling), see linear in ops.h
 };
+
+// The activations that a device is opened with for large matrices of type dtype. A device that computes in
+// float32 alone is opened for that, whatever dtype is.
+enum dtype model_act(enum dtype dtype);
 
 // Load a directory (or Hugging Face cache snapshot): config.json, generation_config.json if there,
 // model.safetensors or its shards; dir as model_directory takes it. Every dtype, shape and offset is

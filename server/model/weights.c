@@ -266,6 +266,8 @@ static void fill_float(struct model *m, const struct binding *b, float *stage)
         size_t part = n - i < STAGE_VALUES ? n - i : STAGE_VALUES;
         if (b->type == DTYPE_BF16)
             convert_to_bf16((uint16_t *)(void *)stage, from + i * dtype_bytes(type), type, part);
+        else if (b->type == DTYPE_F16)
+            convert_to_f16((uint16_t *)(void *)stage, from + i * dtype_bytes(type), type, part);
         else
             convert_to_f32(stage, from + i * dtype_bytes(type), type, part);
         m->ops->upload(m->dev, to + i * dtype_bytes(b->type), stage, part * dtype_bytes(b->type));

@@ -27,7 +27,7 @@ static double step_bytes(struct model *m)
 {
     const struct config *c = model_config(m);
     const struct model_memory *p = model_memory(m);
-    const enum dtype type = model_options(m)->dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16;
+    const enum dtype type = model_act(model_options(m)->dtype); // the embedding's
     const double embed = (double)c->vocab_size * c->hidden_size * (double)dtype_bytes(type);
     return (double)(p->weights + p->mapped) - (c->tie_word_embeddings ? 0 : embed) +
            2.0 * (double)p->state_bytes_per_sequence + DEPTH * (double)p->kv_bytes_per_token;

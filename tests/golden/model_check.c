@@ -4,7 +4,7 @@
 //   model_check decode          one sequence decoded beside reading memory alone
 //   model_check inverse         what each way of inverting I + A does to the answers
 // Options: --device cpu|cuda; --quick yes|brief, of check a subset for sanitizers, of perf decode alone; of the last
-// three --model DIR (models/bundled) or dummy:SIZE, --dtype f32|bf16|int8 (bf16), --threads N; of perf and
+// three --model DIR (models/bundled) or dummy:SIZE, --dtype f32|bf16|f16|int8 (bf16), --threads N; of perf and
 // decode --state-dtype f32|bf16 (f32); of inverse --recall N prompts of each length (4).
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +32,7 @@ static int mode_check(void)
 static int usage(void)
 {
     printf("usage: model_check check|perf|decode|inverse [--device cpu|cuda] [--model DIR]\n"
-           "                   [--dtype f32|bf16|int8] [--state-dtype f32|bf16] [--threads N]\n"
+           "                   [--dtype f32|bf16|f16|int8] [--state-dtype f32|bf16] [--threads N]\n"
            "                   [--recall N] [--quick yes|brief]\n");
     return 2;
 }
@@ -74,7 +74,7 @@ static bool read_option(struct mode_options *o, const char *name, const char *va
     for (int type = DTYPE_F32; type <= DTYPE_INT8; type++)
         if (!strcmp(name, "--dtype") && !strcmp(value, dtype_name((enum dtype)type))) {
             o->dtype = (enum dtype)type;
-            return type != DTYPE_F16;
+            return true;
         }
     return false;
 }

@@ -10,6 +10,11 @@
 
 const struct ops *rig_ops = &ops_cpu;
 
+bool rig_has_f16(void)
+{
+    return rig_ops->warm_up;
+}
+
 int rig_config(const char *dir, struct config *c)
 {
     struct checkpoint *ck = mem_zero(1, sizeof *ck);
@@ -27,11 +32,10 @@ int rig_config(const char *dir, struct config *c)
 static int open_device(struct rig *r, const struct rig_options *o)
 {
     char why[256];
-    r->dev = r->ops->open(&(struct dev_options){.threads = o->threads,
-                                                .act = r->ops->warm_up && o->dtype != DTYPE_F32
-                                                           ? DTYPE_BF16
-                                                           : DTYPE_F32},
-                          why, sizeof why);
+    r->dev = r->ops->open(
+        &(struct dev_options){.threads = o->threads,
+                              .act = r->ops->warm_up ? model_act(o->dtype) : DTYPE_F32},
+        why, sizeof why);
     if (r->dev)
         return 0;
     printf("the device cannot be opened: %s\n", why);

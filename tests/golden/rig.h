@@ -35,6 +35,7 @@ struct rig {
 
 // The table of operations that the checks of this folder run: the CPU's unless --device says otherwise.
 extern const struct ops *rig_ops;
+bool rig_has_f16(void); // has its device activations of 16 bits, and so dtype f16?
 
 // One sequence's share of a step. Prefill feeds stand before decode feeds.
 struct feed {

@@ -174,9 +174,12 @@ void check_rows(struct tally *t)
     static const struct types types[] = {{DTYPE_F32, DTYPE_F32},
                                          {DTYPE_BF16, DTYPE_F32},
                                          {DTYPE_INT8, DTYPE_F32},
-                                         {DTYPE_BF16, DTYPE_BF16}};
+                                         {DTYPE_BF16, DTYPE_BF16},
+                                         {DTYPE_F16, DTYPE_F32}};
     for (int i = tally_quick ? 1 : 0; i < (tally_quick ? 2 : 3); i++)
         for (size_t j = 0; j < sizeof types / sizeof *types; j++) {
+            if (types[j].weights == DTYPE_F16 && !rig_has_f16())
+                continue;
             char dir[1024];
             snprintf(dir, sizeof dir, "%s/tests/golden/%s", TEST_SOURCE_DIR, names[i]);
             check_types_of(t, names[i], dir, &types[j]);

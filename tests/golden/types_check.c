@@ -1,4 +1,4 @@
-// types_check.c - how far the answers of bf16 and int8 weights, and of bf16 states, are from float32's: mean
+// types_check.c - how far the answers of bf16, f16 and int8 weights, and of bf16 states, are from float32's: mean
 // Kullback-Leibler divergence of the next token's distribution and how often the most likely token is the
 // same.
 #include <math.h>
@@ -29,6 +29,8 @@ static double divergence(const float *a, const float *b, int n)
             exp(a[i] - max_a) / sum_a * ((a[i] - max_a - log(sum_a)) - (b[i] - max_b - log(sum_b)));
     return sum;
 }
+
+#define TOP_F16 0.99
 
 // What a run is with, and whether it reads the text as a prompt or, generated, a token a step: prompts that
 // are not cut do not show their states' type.
@@ -63,7 +65,7 @@ static float *logits_of(const char *dir, const struct way *way, const int *ids, 
 
 struct limit {
     const char *name, *model, *file;
-    double kl_bf16, top_bf16, kl_int8, top_int8, kl_state, top_state;
+    double kl_bf16, top_bf16, kl_int8, top_int8, kl_state, top_state, kl_f16;
 };
 
 // bf16's divergence may be what transformers' own bf16 run has (tests/gpu/hf_bf16.py, an H200, 2026-12-01;
@@ -76,20 +78,32 @@ struct limit {
 // token, far below what a reader or a benchmark sees.
 static const struct limit LIMITS[] = {
     {"dense_a", "tests/golden/dense_a", "tests/golden/dense_a/golden.json", 1.1e-2, 0.95, 0.5, 0.75,
-     6e-3, 0.95},
+     6e-3, 0.95, 3e-4},
     {"ratio3", "tests/golden/ratio3", "tests/golden/ratio3/golden.json", 2.4e-4, 0.95, 1.5e-2, 0.75,
-     2e-5, 0.95},
-    {"bundled", "models/bundled", "tests/golden/bundled.json", 1e-4, 0.97, 5e-3, 0.95, 5e-5, 0.97},
+     2e-5, 0.95, 1e-5},
+    {"bundled", "models/bundled", "tests/golden/bundled.json", 1e-4, 0.97, 5e-3, 0.95, 5e-5, 0.97,
+     2e-6},
 };
+
+static void find_limits(const struct limit *l, const struct way *way, double *kl, double *top)
+{
+    const bool state = way->state != DTYPE_F32, bf16 = way->weights == DTYPE_BF16;
+    *kl = state ? l->kl_state : bf16 ? l->kl_bf16 : l->kl_int8;
+    *top = state ? l->top_state : bf16 ? l->top_bf16 : l->top_int8;
+    if (way->weights == DTYPE_F16) {
+        *kl = l->kl_f16;
+        *top = TOP_F16;
+    }
+}
 
 // One way against another, whose logits are want.
 static void compare(struct tally *t, const struct limit *l, const char *dir, const struct way *way,
                     const struct golden_case *c, const float *want)
 {
     int n = c->n < TOKENS_MAX ? c->n : TOKENS_MAX, vocab = 0, same = 0;
-    const bool state = way->state != DTYPE_F32, bf16 = way->weights == DTYPE_BF16;
-    double sum = 0, kl_max = state ? l->kl_state : bf16 ? l->kl_bf16 : l->kl_int8;
-    double top_min = state ? l->top_state : bf16 ? l->top_bf16 : l->top_int8;
+    const bool state = way->state != DTYPE_F32;
+    double sum = 0, kl_max, top_min;
+    find_limits(l, way, &kl_max, &top_min);
     float *got = logits_of(dir, way, c->prompt, n, &vocab);
     for (int i = 0; got && i < n; i++) {
         size_t row = (size_t)i * (size_t)vocab;
@@ -110,13 +124,15 @@ static void compare_all(struct tally *t, const struct limit *l, const char *dir,
                             GENERATED = {DTYPE_F32, DTYPE_F32, true},
                             TYPES[] = {{DTYPE_BF16, DTYPE_F32, false},
                                        {DTYPE_INT8, DTYPE_F32, false},
-                                       {DTYPE_F32, DTYPE_BF16, true}};
+                                       {DTYPE_F32, DTYPE_BF16, true},
+                                       {DTYPE_F16, DTYPE_F32, false}}; // if the device has it
     int n = c->n < TOKENS_MAX ? c->n : TOKENS_MAX, vocab = 0;
     float *prompt = logits_of(dir, &F32, c->prompt, n, &vocab);
     float *generated = logits_of(dir, &GENERATED, c->prompt, n, &vocab);
     if (!prompt || !generated)
         tally_add(t, false, "%s: cannot be loaded", l->name);
-    for (size_t i = 0; prompt && generated && i < sizeof TYPES / sizeof *TYPES; i++)
+    const size_t n_types = sizeof TYPES / sizeof *TYPES - !rig_has_f16();
+    for (size_t i = 0; prompt && generated && i < n_types; i++)
         compare(t, l, dir, &TYPES[i], c, TYPES[i].generated ? generated : prompt);
     mem_free(prompt);
     mem_free(generated);

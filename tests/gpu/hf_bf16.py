@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What transformers loses by computing in bf16: mean Kullback-Leibler divergence from its own float32
+"""What transformers loses by computing in bf16 and in float16: mean Kullback-Leibler divergence from its own float32
 run and share of equal likeliest tokens, on the prompts that tests/golden/types_check.c uses."""
 import json
 import os
@@ -35,11 +35,12 @@ def main():
     for name, model, golden in MODELS:
         ids = prompt_of(os.path.join(ROOT, golden))
         want = logprobs(os.path.join(ROOT, model), ids, torch.float32)
-        got = logprobs(os.path.join(ROOT, model), ids, torch.bfloat16)
-        kl = (want.exp() * (want - got)).sum(-1).mean().item()
-        same = (want.argmax(-1) == got.argmax(-1)).double().mean().item()
-        print(f"{name}: transformers in bf16 against its float32: mean KL {kl:.1e}, top-1 {same:.3f} "
-              f"({len(ids)} tokens)")
+        for dtype in (torch.bfloat16, torch.float16):
+            got = logprobs(os.path.join(ROOT, model), ids, dtype)
+            kl = (want.exp() * (want - got)).sum(-1).mean().item()
+            same = (want.argmax(-1) == got.argmax(-1)).double().mean().item()
+            print(f"{name}: transformers in {dtype} against its float32: mean KL {kl:.1e}, "
+                  f"top-1 {same:.3f} ({len(ids)} tokens)")
 
 
 if __name__ == "__main__":

@@ -42,14 +42,15 @@ perf() {
 
 for step in "${steps[@]}"; do
     case $step in
-    # Every operation against its definition in double: check, poison, repeat; both activation types.
+    # Every operation against its definition in double: check, poison, repeat; all activation types.
     ops)
         run "$bin/ops_check" check all --device cuda --act f32
         run "$bin/ops_check" check all --device cuda --act bf16
+        run "$bin/ops_check" check all --device cuda --act f16
         ;;
     # The model against transformers: logits, greedy tokens, types, equal bits in any company.
     golden) run "$bin/model_check" check --device cuda ;;
-    # What transformers itself loses in bf16 on the same tokens, beside what we lose (golden prints it).
+    # What transformers itself loses in bf16 and float16 on the same tokens, beside what we lose (golden prints it).
     bf16) run python3 tests/gpu/hf_bf16.py ;;
     # The library's kernels are left out: they are not ours to check and take ten times the time.
     memcheck)
@@ -78,7 +79,7 @@ for step in "${steps[@]}"; do
         ;;
     perf)
         for model in dummy:0.8B dummy:9B; do
-            for dtype in bf16 int8; do
+            for dtype in bf16 f16 int8; do
                 perf $model $dtype
             done
             run "$bin/model_check" perf --device cuda --model $model --dtype bf16 --state-dtype bf16

@@ -291,3 +291,12 @@ Test(aliases, empty_names)
         cr_assert(server_log_has(&server, "has an empty name"), "%s", LISTS[i]);
     }
 }
+
+// Never quietly another type.
+Test(device, f16_needs_a_gpu)
+{
+    static const char *const OPTIONS[] = {"--device", "cpu", "--dtype", "f16", NULL};
+    cr_assert(!server_listen(&server, OPTIONS));
+    cr_assert(server_log_has(
+        &server, "--dtype f16 needs a GPU (--device is cpu); on the cpu give --dtype bf16"));
+}

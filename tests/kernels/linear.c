@@ -1,5 +1,5 @@
-// linear.c - products with the three types of weights in float64, on both paths; INT8 gives the same
-// bits on both. Weights may begin at an address that is only aligned to their type.
+// linear.c - products with each type of weights in float64, on both paths; INT8 gives the same bits on
+// both. Weights may begin at an address that is only aligned to their type.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,8 +74,10 @@ static const struct shape SHAPES[] = {
     {DTYPE_BF16, 300, 300, 24, 3584, 64, false, false},
     {DTYPE_BF16, 80, 80, 768, 2048, 16, false, false},
     {DTYPE_INT8, 300, 300, 24, 3584, 64, false, false},
-    {DTYPE_BF16, 7, 0, 20, 4096, 3, true, true}, // beyond f16
-    // perf
+    {DTYPE_BF16, 7, 0, 20, 4096, 3, true, true}, // beyond f16, see check_far
+};
+
+static const struct shape TIMED[] = {
     {DTYPE_BF16, 1, 0, 4096, 1024, 1, false, true},
     {DTYPE_BF16, 1, 0, 32768, 1024, 1, false, true},
     {DTYPE_BF16, 4, 0, 32768, 1024, 1, false, true},
@@ -91,7 +93,7 @@ static const struct shape SHAPES[] = {
     {DTYPE_INT8, 8, 0, 65536, 1024, 1, false, true},
     {DTYPE_INT8, 512, 512, 4096, 1024, 1, false, true},
 };
-enum { N = 46, ALL = sizeof SHAPES / sizeof *SHAPES };
+enum { N = sizeof SHAPES / sizeof *SHAPES, N_TIMED = sizeof TIMED / sizeof *TIMED };
 
 // Where W begins in its buffer.
 static size_t shift(const struct shape *s)
@@ -149,10 +151,11 @@ static void expect(struct bufs *b, const struct shape *s)
 
 static void fill(struct check_case *c, struct bufs *b, const struct shape *s)
 {
-    check_fill_normal(c, b->w, 1 / sqrt(s->cols)); // so that y is of size 1
-    if (s->type == DTYPE_INT8) {
+    if (s->type == DTYPE_INT8) { // in either case so that y is of size 1
         check_fill_uniform(c, b->scale, 0.5 / 127 / sqrt(s->cols), 2.0 / 127 / sqrt(s->cols));
         check_fill_uniform(c, b->w, -127, 127);
+    } else {
+        check_fill_normal(c, b->w, 1 / sqrt(s->cols));
     }
     check_fill_normal(c, b->x, 1);
     for (size_t i = 0; i < b->w->n && s->extreme; i++)
@@ -166,7 +169,7 @@ static void make(struct check_case *c, int i)
     struct shape *s = malloc(sizeof *s);
     if (!s)
         abort();
-    *s = SHAPES[i];
+    *s = i < N ? SHAPES[i] : TIMED[i - N];
     s->type = check_type(c, s->type);
     c->user = s;
     const size_t n = (size_t)s->rows * (size_t)s->cols, t = (size_t)s->t;
@@ -226,14 +229,15 @@ static bool part(struct check_case *c, int i)
     return row < s->t;
 }
 
-// A gate gives the bits of silu_mul of the matrix path's rows and then the product without one.
-static void check_gate(const struct ops *ops, struct dev *dev, enum dtype type)
+// A gate gives the bits of silu_mul of the matrix path's rows and then the product without one. far: gates
+// beyond f16 and infinite ones.
+static void check_gate(const struct ops *ops, struct dev *dev, enum dtype type, bool far)
 {
     struct check_case c = {.ops = ops, .dev = dev, .random = 98};
     enum { T = 70, T_GEMM = 33, ROWS = 96, COLS = 1024 };
     const struct check_limit none = {0};
     type = check_type(&c, type);
-    struct check_buf *gate = rows_act(&c, "gate", T * COLS, 2), *x[2], *y[2];
+    struct check_buf *gate = rows_act(&c, "gate", T * COLS, far ? 4e4 : 2), *x[2], *y[2];
     struct check_buf *w = check_input(&c, "w", type, ROWS * COLS);
     struct check_buf *scale = check_input(&c, "scale", DTYPE_F32, ROWS);
     for (int i = 0; i < 2; i++) {
@@ -242,7 +246,7 @@ static void check_gate(const struct ops *ops, struct dev *dev, enum dtype type)
     }
     check_fill_normal(&c, x[0], 1);
     memcpy(x[1]->host, x[0]->host, T * COLS * dtype_bytes(check_act(&c)));
-    check_fill_uniform(&c, w, -1, 1);
+    check_fill_uniform(&c, w, far ? -1e-4 : -1, far ? 1e-4 : 1);
     if (type == DTYPE_INT8)
         check_fill_uniform(&c, w, -127, 127);
     check_fill_uniform(&c, scale, 0.001, 0.002);
@@ -267,7 +271,8 @@ static void check_gate(const struct ops *ops, struct dev *dev, enum dtype type)
         got[i] = check_download(&c, y[i]);
     check_true(
         !memcmp(got[0] + CHECK_GUARD, got[1] + CHECK_GUARD, T * ROWS * dtype_bytes(check_act(&c))),
-        "linear: a gate differs from silu_mul before it (%s)", dtype_name(type));
+        "linear: a gate differs from silu_mul before it (%s%s)", dtype_name(type),
+        far ? ", far" : "");
     free(got[0]);
     free(got[1]);
     check_case_free(&c);
@@ -280,6 +285,7 @@ enum { FUSED_OUTS = 4 }; // y of gate, up and a third, sum
 struct fused_shape {
     enum dtype type;
     int t, t_gemm, rows, cols;
+    bool far; // sums before the norm and products behind it are beyond f16, some of what is added infinite
 };
 
 struct fused {
@@ -290,12 +296,12 @@ struct fused {
 static struct fused fused_bufs(struct check_case *c, const struct fused_shape *s)
 {
     const struct check_limit none = {0};
-    const double size = s->type == DTYPE_INT8 ? 127 : 1;
+    const double size = s->type == DTYPE_INT8 ? 127 : s->far ? 20 : 1;
     const size_t rows = (size_t)s->rows, cols = (size_t)s->cols, n = (size_t)s->t * cols,
                  n_out = (size_t)s->t * rows;
     struct fused f = {.shape = *s,
                       .x = rows_act(c, "x", n, 1),
-                      .add = rows_act(c, "add", n, 1),
+                      .add = rows_act(c, "add", n, s->far ? 5e4 : 1),
                       .norm = rows_normal(c, "norm", cols, 0.5),
                       .h = check_work(c, "h", check_act(c), n),
                       .scale = check_input(c, "scale", DTYPE_F32, rows)};
@@ -365,8 +371,8 @@ static void check_fused(const struct ops *ops, struct dev *dev, struct fused_sha
             !memcmp(got[0] + CHECK_GUARD, got[1] + CHECK_GUARD,
                     f.out[0][k]->n * dtype_bytes(check_act(&c))),
             "linear: norm and glu differ from doing them apart (%s, t=%d, matrix %d, %d x %d, "
-            "y %d)",
-            dtype_name(s.type), s.t, s.t_gemm, s.rows, s.cols, k);
+            "y %d%s)",
+            dtype_name(s.type), s.t, s.t_gemm, s.rows, s.cols, k, s.far ? ", far" : "");
         free(got[0]);
         free(got[1]);
     }
@@ -404,6 +410,64 @@ static void check_many_rows(const struct ops *ops, struct dev *dev)
     for (int i = 0; i < PATHS; i++)
         free(got[i]);
     check_case_free(&c);
+}
+
+// Every third output is beyond f16: of the few-rows path it is f16's largest number, of the matrix path that or
+// infinite. The others are exact.
+static void check_far(const struct ops *ops, struct dev *dev, const int shape[4])
+{
+    struct check_case c = {.ops = ops, .dev = dev};
+    const int t = shape[0], t_gemm = shape[1], rows = shape[2], cols = shape[3];
+    const size_t n_x = (size_t)t * (size_t)cols, n_w = (size_t)rows * (size_t)cols;
+    struct check_buf *x = check_input(&c, "x", DTYPE_F16, n_x);
+    struct check_buf *w = check_input(&c, "w", DTYPE_F16, n_w);
+    struct check_buf *y = check_work(&c, "y", DTYPE_F16, (size_t)t * (size_t)rows);
+    for (size_t i = 0; i < n_x; i++)
+        check_set(x, i, i / (size_t)cols % 2 ? -1 : 1);
+    for (size_t i = 0; i < n_w; i++)
+        check_set(w, i, i / (size_t)cols % 3 ? 0x1p-10 : -128);
+    check_upload(&c);
+    ops->linear(dev, &(struct linear_args){.y = {y->dev},
+                                           .x = x->dev,
+                                           .w = {{w->dev, NULL, DTYPE_F16, rows, cols}},
+                                           .n = 1,
+                                           .t = t,
+                                           .t_gemm = t_gemm});
+    char *image = check_download(&c, y);
+    bool right = true;
+    for (int i = 0; i < t * rows && right; i++) {
+        const bool far = i % rows % 3 == 0;
+        const double sign = i / rows % 2 ? -1 : 1, want = sign * (far ? -65504 : 0x1p-10 * cols);
+        const double got = check_load(image + CHECK_GUARD, DTYPE_F16, (size_t)i);
+        right = got == want || (far && i / rows < t_gemm && got == -sign * INFINITY);
+        check_true(right, "linear: beyond f16, t=%d (matrix %d) rows=%d cols=%d: y[%d] is %g, want %g",
+                   t, t_gemm, rows, cols, i, got, want);
+    }
+    free(image);
+    check_case_free(&c);
+}
+
+static const enum dtype TYPES[] = {DTYPE_F32, DTYPE_BF16, DTYPE_INT8};
+static const int ROWS_OF[][2] = {{1, 0}, {2, 0}, {4, 1}, {70, 33}, {33, 33}}; // t, t_gemm
+
+// Each of a device's kernels at least once: see SHAPES.
+static void check_all_far(const struct ops *ops, struct dev *dev)
+{
+    static const int FAR[][4] = {
+        {1, 0, 24, 1024},    {3, 0, 25000, 1024},   {6, 0, 17507, 2048},  {16, 0, 130, 1000},
+        {20, 0, 4360, 1024}, {64, 0, 4360, 1024},   {12, 0, 200, 12288},  {40, 0, 16, 17408},
+        {70, 0, 328, 1040},  {9, 0, 33, 1027},      {300, 256, 64, 1024}, {65, 64, 33, 1027},
+        {80, 80, 768, 2048}, {512, 512, 384, 1024},
+    };
+    for (size_t i = 0; i < sizeof FAR / sizeof *FAR; i++)
+        check_far(ops, dev, FAR[i]);
+    check_gate(ops, dev, DTYPE_BF16, true);
+    for (size_t i = 0; i < sizeof ROWS_OF / sizeof *ROWS_OF; i++)
+        for (int k = 0; k < 3; k++)
+            check_fused(ops, dev,
+                        (struct fused_shape){TYPES[k], ROWS_OF[i][0], ROWS_OF[i][1], 2416, 1024,
+                                             true});
+    check_fused(ops, dev, (struct fused_shape){DTYPE_BF16, 1, 0, 9008, 2048, true});
 }
 
 // INT8: the two paths give the same bits. Several matrices over one x, and a wide result, give what
@@ -450,16 +514,17 @@ static void extra(const struct ops *ops, struct dev *dev)
         free(got[i] - CHECK_GUARD);
     check_case_free(&c);
     check_many_rows(ops, dev);
-    check_gate(ops, dev, DTYPE_INT8);
-    check_gate(ops, dev, DTYPE_BF16);
-    static const enum dtype TYPES[] = {DTYPE_F32, DTYPE_BF16, DTYPE_INT8};
-    static const int ROWS_OF[][2] = {{1, 0}, {2, 0}, {4, 1}, {70, 33}, {33, 33}}; // t, t_gemm
+    check_gate(ops, dev, DTYPE_INT8, false);
+    check_gate(ops, dev, DTYPE_BF16, false);
     for (size_t i = 0; i < sizeof ROWS_OF / sizeof *ROWS_OF; i++)
         for (int k = 0; k < 3; k++)
             check_fused(ops, dev,
-                        (struct fused_shape){TYPES[k], ROWS_OF[i][0], ROWS_OF[i][1], 2416, 1024});
+                        (struct fused_shape){TYPES[k], ROWS_OF[i][0], ROWS_OF[i][1], 2416, 1024,
+                                             false});
     check_fused(ops, dev,
-                (struct fused_shape){DTYPE_BF16, 1, 0, 9008, 2048}); // by boxes, see SHAPES
+                (struct fused_shape){DTYPE_BF16, 1, 0, 9008, 2048, false}); // by boxes, see SHAPES
+    if (ops->act(dev) == DTYPE_F16)
+        check_all_far(ops, dev);
 }
 
 static void figures(const struct ops *ops, struct dev *dev)
@@ -471,7 +536,7 @@ static void figures(const struct ops *ops, struct dev *dev)
 }
 
 const struct op_check check_linear = {.n_cases = N,
-                                      .n_perf = ALL - N,
+                                      .n_perf = N_TIMED,
                                       .make = make,
                                       .part = part,
                                       .extra = extra,

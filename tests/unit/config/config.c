@@ -84,7 +84,7 @@ static const struct {
     {"--port", "", "--port is ''"},
     {"--port", "99999999999999999999", "--port is"},
     {"--port", NULL, "--port needs a value"},
-    {"--dtype", "fp4", "--dtype is 'fp4'; give one of f32|bf16|int8"},
+    {"--dtype", "fp4", "--dtype is 'fp4'; give one of f32|bf16|f16|int8"},
     {"--dtype", "f", "--dtype is 'f'"},
     {"--dtype", "", "--dtype is ''"},
     {"--state-dtype", "int8", "--state-dtype is 'int8'; give one of f32|bf16"},

@@ -59,3 +59,78 @@ Test(convert, any_address)
     convert_to_f32(got, bytes + 1, DTYPE_BF16, 2);
     cr_assert(got[0] == 1.5f && got[1] == -2.25f);
 }
+
+static uint16_t f16_of(float f)
+{
+    uint16_t bits;
+    convert_to_f16(&bits, &f, DTYPE_F32, 1);
+    return bits;
+}
+
+// The definition: of the numbers that f16 has, the nearest, the even one of two; 0x7BFF is the last.
+static uint16_t nearest_f16(float f)
+{
+    const double x = fabs((double)f);
+    int low = 0, high = 0x7BFF;
+    if (isnan(f))
+        return 0x7E00;
+    while (low < high) { // the last that is not above x
+        const int middle = (low + high + 1) / 2;
+        if ((double)from_f16((uint16_t)middle) <= x)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    if (low < 0x7BFF) {
+        const double below = x - (double)from_f16((uint16_t)low),
+                     above = (double)from_f16((uint16_t)(low + 1)) - x;
+        low += above < below || (above == below && low % 2);
+    }
+    return (uint16_t)(low | (signbit(f) ? 0x8000 : 0));
+}
+
+static void expect_f16(float f)
+{
+    const uint16_t got = f16_of(f), want = nearest_f16(f);
+    if (isnan(f))
+        cr_assert((got & 0x7C00) == 0x7C00 && (got & 0x3FF) != 0, "NaN became %04x", got);
+    else
+        cr_assert(got == want, "%a became %04x, not %04x", (double)f, got, want);
+}
+
+Test(convert, to_f16_is_the_nearest)
+{
+    for (int h = 0; h < 0x7BFF; h++) { // each, half way to the next, and both sides of that
+        const float a = from_f16((uint16_t)h), half = (a + from_f16((uint16_t)(h + 1))) / 2;
+        const float all[] = {a, half, nextafterf(half, 0), nextafterf(half, INFINITY)};
+        for (int i = 0; i < 4; i++) {
+            expect_f16(all[i]);
+            expect_f16(-all[i]);
+        }
+    }
+    const float ends[] = {65504, 65519.996f, 65520,           1e6f,  INFINITY,
+                          NAN,   0x1p-25f,   0x1.000002p-25f, 1e-30f};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        expect_f16(ends[i]);
+        expect_f16(-ends[i]);
+    }
+}
+
+// Every bf16 number, in one call at an odd address and of a length that is not whole blocks.
+Test(convert, bf16_to_f16)
+{
+    enum { ALL = 1 << 16, N = ALL - 3 };
+    static unsigned char bytes[1 + ALL * sizeof(uint16_t)];
+    static uint16_t got[N];
+    for (int i = 0; i < ALL; i++)
+        memcpy(bytes + 1 + (size_t)i * 2, &(uint16_t){(uint16_t)i}, 2);
+    convert_to_f16(got, bytes + 1, DTYPE_BF16, N);
+    for (int i = 0; i < N; i++) {
+        float f;
+        convert_to_f32(&f, &(uint16_t){(uint16_t)i}, DTYPE_BF16, 1);
+        cr_assert(isnan(f) ? (got[i] & 0x7FFF) > 0x7C00 : got[i] == nearest_f16(f),
+                  "%a became %04x", (double)f, got[i]);
+        if (fabsf(f) >= 0x1p-17f && fabsf(f) <= 65504)
+            cr_assert(from_f16(got[i]) == f, "%a lost bits", (double)f);
+    }
+}

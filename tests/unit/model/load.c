@@ -316,7 +316,11 @@ Test(load, options)
         cr_assert(load(dir, &o, &e) == NULL);                                                      \
         EXPECT(e.text, want);                                                                      \
     } while (0)
-    REFUSED(o.dtype = DTYPE_F16, "dtype is f16; give f32, bf16 or int8");
+    REFUSED(
+        o.dtype = DTYPE_F16,
+        "dtype is f16, but the device computes with activations of f32; f16 goes with f16, which "
+        "only a GPU has");
+    REFUSED(o.dtype = DTYPE_INT32, "dtype is int32; give f32, bf16, f16 or int8");
     REFUSED(o.state_dtype = DTYPE_INT8, "state_dtype is int8; give f32 or bf16");
     REFUSED(o.batch_tokens = 0, "batch_tokens is 0");
     REFUSED(o.batch_rows = -1, "batch_rows is -1");
