@@ -11,7 +11,7 @@
 double ceiling_copy(const struct ops *ops, struct dev *dev, char *why, size_t why_size);
 
 // Operations a second, two a multiply-add, of a product of large square matrices: activations of the
-// device's type, weights of type F32, BF16 or INT8 (quantising the activations is within the time).
+// device's type, weights of type F32, BF16, F16 or INT8 (quantising the activations is within the time).
 // Otherwise as above.
 double ceiling_product(const struct ops *ops, struct dev *dev, enum dtype type, char *why,
                        size_t why_size);

@@ -62,7 +62,8 @@ struct embed_args {
     int t;
 };
 
-// v = x + add; y = v * rsqrt(mean(v^2) + eps) * (1 + w), in float32 up to y's rounding.
+// v = x + add, of F16 activations held within +-65504; y = v * rsqrt(mean(v^2) + eps) * (1 + w), in float32
+// up to y's rounding.
 // Source: Qwen3_5RMSNorm (zero-centred weight).
 struct rmsnorm_args {
     void *y;         // act [t, n]; may be x
@@ -231,7 +232,7 @@ struct gated_norm_args {
     float eps;
 };
 
-// y = SiLU(gate) * up
+// y = SiLU(gate) * up, of F16 activations each held within +-65504 before
 struct silu_mul_args {
     void *y;               // act [t, n]; may be gate
     const void *gate, *up; // act [t, n]

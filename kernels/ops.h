@@ -8,8 +8,9 @@
 // type of the device (float32 on the CPU); shapes are given outermost first and are contiguous unless
 // a stride is named. Pointers are device memory unless they say host. Kernels use nothing of server/.
 //
-// F16 ends at 65504: what is beyond is stored as that, and an infinity that is read counts as that where it is
-// added (rmsnorm) or multiplied (silu_mul). Only linear's matrix path may leave an infinity.
+// F16 ends at 65504: what is beyond is stored as that. Only linear's matrix path may leave an infinity, and where one
+// is likeliest it does no harm: rmsnorm holds its sum within +-65504, silu_mul gate and up. What else reads one (a
+// projection to q, k or v, say) makes of it what arithmetic does, a NaN perhaps.
 //
 // Threads: a device belongs to one thread (the engine's). Compute entries enqueue and return nothing;
 // the first failure is kept and comes out of sync().

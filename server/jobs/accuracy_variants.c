@@ -183,7 +183,8 @@ static int measure_cpu(struct variants *v, const struct record *base, struct rec
     o.context_max = v->v.context; // what the steps' page tables are made for
     o.kv_bytes = 0;
     o.progress = NULL;
-    if (o.dtype == DTYPE_F16) // which the CPU has not
+    const bool f16 = o.dtype == DTYPE_F16; // which the CPU has not
+    if (f16)
         o.dtype = DTYPE_F32;
     v->ops = &ops_cpu;
     v->dev = ops_cpu.open(&(struct dev_options){0}, why, sizeof why);
@@ -194,7 +195,7 @@ static int measure_cpu(struct variants *v, const struct record *base, struct rec
     if (!failed) {
         const struct way way = {v->v.piece, 1, 0, v->tokens};
         v->v.sequences = 1;
-        failed = measure(v, "on the CPU", &way, base, other, e);
+        failed = measure(v, f16 ? "on the CPU, in f32" : "on the CPU", &way, base, other, e);
         expect_rounding(v);
     }
     model_destroy(v->model);

@@ -27,7 +27,7 @@ static int pages_max(const struct bench_case *c)
     return (longest + PAGE_TOKENS - 1) / PAGE_TOKENS;
 }
 
-// K and V of a served model are bf16 unless its weights are float32.
+// K and V of a served model have 16 bits unless its weights are float32.
 static enum dtype kv_type(const struct bench_case *c)
 {
     return c->at.weights == DTYPE_F32 ? DTYPE_F32 : dtype_half(c->act);

@@ -139,6 +139,14 @@ static json_t *describe_model(const struct job_node *node)
                      o->context_max, "parameters", (json_int_t)node->memory->n_params);
 }
 
+// What flops_s is the rate of.
+static json_t *describe_flops(const struct job_node *node)
+{
+    if (!strcmp(node->ops->name, "cpu"))
+        return json_string("float32 multiply-adds on registers");
+    return json_sprintf("a large %s product", dtype_name(dtype_half(node->model_options->dtype)));
+}
+
 static json_t *describe_build(void)
 {
 #ifdef __OPTIMIZE__
@@ -162,13 +170,12 @@ json_t *environment_collect(struct job_run *run, struct ceilings *out, struct er
         return NULL;
     }
     return json_pack(
-        "{s:s, s:s, s:o, s:o, s:{s:s, s:s, s:o}, s:o, s:o, s:{s:o, s:o, s:s, s:b}, s:o}", "version",
+        "{s:s, s:s, s:o, s:o, s:{s:s, s:s, s:o}, s:o, s:o, s:{s:o, s:o, s:o, s:b}, s:o}", "version",
         node->version, "commit", node->commit, "build", describe_build(), "model",
         describe_model(node), "device", "name", node->device, "backend", node->ops->name, "nvml",
         cpu ? json_null() : nvml_device(0), "cpu", describe_cpu(), "os", describe_os(), "ceilings",
         "copy_bytes_s", doc_number(out->copy_bytes_s), "flops_s", doc_number(out->flops_s),
-        "flops_of", cpu ? "float32 multiply-adds on registers" : "a large bf16 product",
-        "contended", contended > 0, "clocks_before", clocks);
+        "flops_of", describe_flops(node), "contended", contended > 0, "clocks_before", clocks);
 }
 
 void environment_finish(const struct job_node *node, json_t *environment)

@@ -10,8 +10,8 @@
 // Rates of the device, the best that simple work reaches.
 struct ceilings {
     double copy_bytes_s; // copying device memory, bytes read and bytes written
-    double flops_s;      // multiply-adds (two operations): float32 registers on the CPU, a bf16
-                         // product of large square matrices elsewhere
+    double flops_s;      // multiply-adds (two operations): float32 registers on the CPU, a
+                         // product of large square matrices of the server's 16-bit type elsewhere
 };
 
 // The document's "environment", with "clocks_before"; new reference, NULL with e when the job was

@@ -12,8 +12,8 @@ static const struct {
     int t, n;
     double size; // of gate
     bool in_place;
-} SHAPES[] = {{1, 1, 1, false},    {1, 3584, 3, false},   {63, 17, 10, false},
-              {64, 96, 1, true},   {65, 65, 60, false},   {3, 128, 1000, false},
+} SHAPES[] = {{1, 1, 1, false},    {1, 3584, 3, false},  {63, 17, 10, false},
+              {64, 96, 1, true},   {65, 65, 60, false},  {3, 128, 1000, false},
               {5, 256, FAR, true}, {3, 33, FAR, false}, // packed, and one by one
               {1, 3584, 3, false}, {512, 3584, 3, false}};
 enum { N = 8, TIMED = 2 };

@@ -64,6 +64,36 @@ Test(kernel_benchmark, every_operation_is_right)
     measure_close(&r);
 }
 
+// "bf16" is the 16-bit type that the server computes with.
+Test(kernel_benchmark, weights_of_a_server_with_f16)
+{
+    struct measure_rig r;
+    struct kernel_rows rows = {0};
+    struct err e = {0};
+    json_t *spec = json_pack("{s:s, s:i, s:[s, s, s]}", "ops", "linear_mlp", "tokens", 5, "weights",
+                             "f32", "bf16", "int8");
+    measure_open(&r, &(struct measure_options){0});
+    struct model_options options = *r.node.model_options;
+    struct job_node node = r.node;
+    options.dtype = DTYPE_F16;
+    node.model_options = &options;
+    json_t *expanded = job_type_find("kernel_benchmark")->expand(&node, spec, &e);
+    cr_assert(expanded != NULL, "%s", e.text);
+    cr_assert(kernel_rows_make(&rows, &node, expanded, &e) == 0, "%s", e.text);
+    int n[DTYPE_INT32] = {0};
+    for (int i = 0; i < rows.n; i++) {
+        const enum dtype type = rows.row[i].at.weights;
+        n[type]++;
+        cr_assert(strstr(rows.row[i].name, dtype_name(type)) != NULL, "%s", rows.row[i].name);
+    }
+    cr_assert(n[DTYPE_F16] == n[DTYPE_F32] && n[DTYPE_F16] == n[DTYPE_INT8] && n[DTYPE_F16] > 0);
+    cr_assert(n[DTYPE_BF16] == 0);
+    kernel_rows_free(&rows);
+    json_decref(expanded);
+    json_decref(spec);
+    measure_close(&r);
+}
+
 static const char INVERSE[] =
     "{\"tokens\": 256, \"chunks\": 64, \"methods\": [\"auto\", \"paper\"], "
     "\"types\": \"fp32\", \"rounds\": 1, \"seconds_max\": 0.01}";

@@ -116,21 +116,35 @@ Test(convert, to_f16_is_the_nearest)
     }
 }
 
-// Every bf16 number, in one call at an odd address and of a length that is not whole blocks.
+// Every bf16 number at an odd address, in a call whose length is not whole blocks and a short one.
 Test(convert, bf16_to_f16)
 {
     enum { ALL = 1 << 16, N = ALL - 3 };
     static unsigned char bytes[1 + ALL * sizeof(uint16_t)];
-    static uint16_t got[N];
+    static uint16_t got[ALL];
     for (int i = 0; i < ALL; i++)
         memcpy(bytes + 1 + (size_t)i * 2, &(uint16_t){(uint16_t)i}, 2);
     convert_to_f16(got, bytes + 1, DTYPE_BF16, N);
-    for (int i = 0; i < N; i++) {
+    convert_to_f16(got + N, bytes + 1 + N * sizeof(uint16_t), DTYPE_BF16, ALL - N);
+    for (int i = 0; i < ALL; i++) {
         float f;
         convert_to_f32(&f, &(uint16_t){(uint16_t)i}, DTYPE_BF16, 1);
         cr_assert(isnan(f) ? (got[i] & 0x7FFF) > 0x7C00 : got[i] == nearest_f16(f),
                   "%a became %04x", (double)f, got[i]);
+        uint16_t alone; // not in a block of them
+        convert_to_f16(&alone, bytes + 1 + (size_t)i * 2, DTYPE_BF16, 1);
+        cr_assert(alone == got[i], "%a alone became %04x, not %04x", (double)f, alone, got[i]);
         if (fabsf(f) >= 0x1p-17f && fabsf(f) <= 65504)
             cr_assert(from_f16(got[i]) == f, "%a lost bits", (double)f);
     }
+}
+
+Test(convert, f16_stays_as_it_is)
+{
+    const uint16_t halves[] = {0x0001, 0x83FF, 0x3C00, 0x7BFF, 0xFC00, 0x7E01};
+    unsigned char bytes[1 + sizeof halves];
+    uint16_t got[sizeof halves / sizeof *halves];
+    memcpy(bytes + 1, halves, sizeof halves);
+    convert_to_f16(got, bytes + 1, DTYPE_F16, sizeof halves / sizeof *halves);
+    cr_assert(!memcmp(got, halves, sizeof halves));
 }
