@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Submits jobs to a server of its own and keeps their reports:
-jobs_report.py BINARY MODEL DEVICE OUT NAME=TYPE:SPEC...   writes OUT/NAME.html and OUT/NAME.json
+jobs_report.py BINARY MODEL DEVICE OUT [--dtype T] NAME=TYPE:SPEC...   writes OUT/NAME.html and OUT/NAME.json
 The examples in deploy/reports come from it."""
+import argparse
 import http.client
 import json
 import os
@@ -14,8 +15,8 @@ import time
 PORT = 18081
 
 
-def start(binary, model, device):
-    server = subprocess.Popen([binary, "--model", model, "--device", device, "--port", str(PORT),
+def start(o):
+    server = subprocess.Popen([o.binary, "--model", o.model, "--device", o.device, "--dtype", o.dtype, "--port", str(PORT),
                                "--jobs-db", ":memory:", "--context-max", "16384"], stderr=subprocess.PIPE, text=True)
     for line in server.stderr:
         if re.search(r" (device|model) ", line):
@@ -55,14 +56,19 @@ def run(out, name, kind, spec):
 
 
 def main():
-    binary, model, device, out = sys.argv[1:5]
-    os.makedirs(out, exist_ok=True)
-    server, good = start(binary, model, device), True
+    p = argparse.ArgumentParser(description=__doc__)
+    for name in ("binary", "model", "device", "out"):
+        p.add_argument(name)
+    p.add_argument("--dtype", default="bf16")
+    p.add_argument("jobs", nargs="+")
+    o = p.parse_args()
+    os.makedirs(o.out, exist_ok=True)
+    server, good = start(o), True
     try:
-        for job in sys.argv[5:]:
+        for job in o.jobs:
             name, rest = job.split("=", 1)
             kind, spec = rest.split(":", 1)
-            good &= run(out, name, kind, json.loads(spec))
+            good &= run(o.out, name, kind, json.loads(spec))
     finally:
         server.terminate()
         server.wait(60)
