@@ -211,6 +211,15 @@ struct quantize_args {
     int rows, cols;
 };
 
+// y[i] = x[i], to the nearest, ties to even. bf16's numbers keep all their bits in F16 from 2^-17 (7.6e-6) up,
+// smaller ones become multiples of 2^-24.
+struct convert_args {
+    void *y;             // to [n]; not x
+    const void *x;       // from [n]
+    enum dtype to, from; // F32, BF16, F16
+    size_t n;
+};
+
 // p[i] = mean + deviation * z_i with z_i of mean 0 and variance 1, a function of seed and i alone and of
 // the same bits on every backend before it is rounded to type: the scaled sum of four uniform 16-bit
 // numbers. Weights of a model that has only a shape.

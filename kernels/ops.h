@@ -46,6 +46,7 @@ enum dtype dtype_half(enum dtype act);
     X(delta_decode)                                                                                \
     X(tri_inverse)                                                                                 \
     X(quantize)                                                                                    \
+    X(convert)                                                                                     \
     X(fill)                                                                                        \
     X(gated_norm)                                                                                  \
     X(silu_mul)                                                                                    \

@@ -14,16 +14,6 @@ struct rounded_x {
     const float *floats;
 };
 
-template <typename to_t, typename from_t>
-static __global__ void convert(to_t *y, const from_t *x, size_t n)
-{
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    griddepcontrol_launch_dependents();
-    griddepcontrol_wait();
-    if (i < n)
-        y[i] = from_float<to_t>(to_float(x[i]));
-}
-
 // up = SiLU(gate) * up of rows first .. end - 1.
 static void apply_gate(struct dev *dev, const void *gate, const void *up, int cols, int first,
                        int end)
@@ -113,13 +103,13 @@ static bool round_x(struct dev *dev, const struct linear_args *a, struct rounded
     x->floats = convert_float ? (float *)(p + q_bytes + s_bytes) : (const float *)a->x;
     if (int8)
         round_int8(dev, a, (int8_t *)p, (float *)(p + q_bytes));
-    if (convert_half)
-        cuda_launch(dev, "linear", {blocks_for(n, 256), 256}, convert<bf16, float>,
-                    (bf16 *)x->halves, (const float *)a->x, n);
-    if (convert_float)
-        HALF_SWITCH(dev,
-                    cuda_launch(dev, "linear", {blocks_for(n, 256), 256}, convert<float, half_t>,
-                                (float *)x->floats, (const half_t *)a->x, n));
+    const struct convert_args args = {.y = p + q_bytes + s_bytes,
+                                      .x = a->x,
+                                      .to = convert_half ? DTYPE_BF16 : DTYPE_F32,
+                                      .from = act,
+                                      .n = n};
+    if (c_bytes)
+        convert_values(dev, &args);
     return true;
 }
 

@@ -15,6 +15,9 @@ struct product {
     int t;
 };
 
+// convert.cu: convert for activations; what follows in the stream may start early, as after any kernel.
+void convert_values(struct dev *dev, const struct convert_args *a);
+
 // linear_plain.cu: any shape and alignment, slowly.
 void linear_plain(struct dev *dev, const struct product *p);
 

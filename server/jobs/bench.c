@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "convert.h"
+#include "half_value.h"
 #include "mem.h"
 #include "sample_stats.h"
 
@@ -65,6 +65,7 @@ bool bench_shape_find(const char *name, const struct config *c, struct bench_sha
     X(gated_norm)                                                                                  \
     X(silu_mul)                                                                                    \
     X(quantize)                                                                                    \
+    X(convert)                                                                                     \
     X(embed)                                                                                       \
     X(gather)                                                                                      \
     X(fill)                                                                                        \
@@ -120,29 +121,6 @@ double bench_bytes(const struct bench_op *op, const struct bench_point *at)
 
 // --- values ---------------------------------------------------------------------------------
 
-static float bf16_value(uint16_t bits)
-{
-    const uint32_t wide = (uint32_t)bits << 16;
-    float v;
-    memcpy(&v, &wide, sizeof v);
-    return v;
-}
-
-static float f16_value(uint16_t bits)
-{
-    float v;
-    convert_to_f32(&v, &bits, DTYPE_F16, 1);
-    return v;
-}
-
-// To the nearest, ties to even. The values here are finite.
-static uint16_t bf16_bits(float v)
-{
-    uint32_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 double bench_get(const struct bench_case *c, int buf, size_t i)
 {
     const struct bench_buf *b = &c->bufs[buf];
@@ -151,9 +129,8 @@ double bench_get(const struct bench_case *c, int buf, size_t i)
     case DTYPE_F32:
         return (double)((const float *)b->host)[i];
     case DTYPE_BF16:
-        return (double)bf16_value(((const uint16_t *)b->host)[i]);
     case DTYPE_F16:
-        return (double)f16_value(((const uint16_t *)b->host)[i]);
+        return (double)half_value(((const uint16_t *)b->host)[i], b->type);
     case DTYPE_INT8:
         return ((const int8_t *)b->host)[i];
     default:
@@ -170,10 +147,8 @@ void bench_set(struct bench_case *c, int buf, size_t i, double v)
         ((float *)b->host)[i] = (float)v;
         return;
     case DTYPE_BF16:
-        ((uint16_t *)b->host)[i] = bf16_bits((float)v);
-        return;
     case DTYPE_F16:
-        convert_to_f16((uint16_t *)b->host + i, &(float){(float)v}, DTYPE_F32, 1);
+        ((uint16_t *)b->host)[i] = half_of_value((float)v, b->type);
         return;
     case DTYPE_INT8:
         ((int8_t *)b->host)[i] = (int8_t)v;

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "bench.h"
-#include "convert.h"
+#include "half_value.h"
 #include "mem.h"
 #include "sample_stats.h"
 
@@ -145,13 +145,11 @@ static double load_x(const struct bench_case *c, int row, double *x)
 
 static double weight_at(const struct bench_case *c, size_t i)
 {
-    float v;
     if (c->at.weights == DTYPE_INT8)
         return ((const int8_t *)c->kept)[i];
     if (c->at.weights == DTYPE_F32)
         return (double)((const float *)c->kept)[i];
-    convert_to_f32(&v, (const uint16_t *)c->kept + i, c->at.weights, 1);
-    return (double)v;
+    return (double)half_value(((const uint16_t *)c->kept)[i], c->at.weights);
 }
 
 static void judge_sum(struct bench_case *c, int matrix, int row, int k, const double *x)

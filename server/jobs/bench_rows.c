@@ -275,6 +275,45 @@ static void quantize_judge(struct bench_case *c)
     c->why = "rounding to the nearest errs by half a step";
 }
 
+// --- convert --------------------------------------------------------------------------------
+
+enum { CONVERT_X, CONVERT_Y };
+
+static void convert_prepare(struct bench_case *c)
+{
+    const size_t n = rows_of(c) * (size_t)c->at.shape.hidden;
+    const enum dtype half = dtype_half(c->act);
+    bench_buf(c, BENCH_INPUT, DTYPE_F32, n);
+    bench_buf(c, BENCH_OUTPUT, half, n);
+    bench_normal(c, CONVERT_X, 1);
+    c->flops = (double)n;
+    c->bytes = (double)(dtype_bytes(DTYPE_F32) + dtype_bytes(half)) * (double)n;
+}
+
+static void convert_bind(struct bench_case *c, const struct ops *ops, struct dev *dev)
+{
+    (void)ops;
+    (void)dev;
+    c->args.convert = (struct convert_args){.y = bench_dev(c, CONVERT_Y),
+                                            .x = bench_dev(c, CONVERT_X),
+                                            .to = c->bufs[CONVERT_Y].type,
+                                            .from = DTYPE_F32,
+                                            .n = c->bufs[CONVERT_X].n};
+}
+
+static void convert_judge(struct bench_case *c)
+{
+    const size_t n = (size_t)c->at.shape.hidden;
+    for (int r = 0; r < 16; r++)
+        for (size_t k = 0; k < n; k++) {
+            const size_t i = judged_row(c, r) * n + k;
+            raise_relative(c, bench_get(c, CONVERT_Y, i), bench_get(c, CONVERT_X, i));
+        }
+    c->limit = 2 * bench_type_error(c->bufs[CONVERT_Y].type);
+    c->measure = RELATIVE;
+    c->why = "one rounding to the type";
+}
+
 // --- embed and gather -----------------------------------------------------------------------
 
 enum { ROW_IDS, ROW_X, ROW_Y };
@@ -394,6 +433,7 @@ ROWS(rmsnorm, "norm of rows of the residual stream", BENCH_TOKENS, rmsnorm_judge
 ROWS(gated_norm, "norm of each head of o, times SiLU(z)", BENCH_TOKENS, gated_norm_judge);
 ROWS(silu_mul, "SiLU(gate) * up", BENCH_TOKENS, silu_mul_judge);
 ROWS(quantize, "rows to int8 with a scale each", BENCH_TOKENS, quantize_judge);
+ROWS(convert, "float32 to the server's 16-bit type", BENCH_TOKENS, convert_judge);
 ROWS(embed, "rows of the embedding", BENCH_TOKENS | BENCH_WEIGHTS, rows_judge);
 ROWS(gather, "rows that need logits", BENCH_TOKENS, rows_judge);
 ROWS(fill, "random numbers into memory", BENCH_TOKENS, fill_judge);

@@ -3,15 +3,15 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "convert.h"
 #include "dummy.h"
 #include "mem.h"
 #include "qwen35_model.h"
+#include "read_ahead.h"
 
 enum {
     BINDINGS_PER_LAYER = 16, // at most: two norms, nine of the delta net, three of the MLP
     BINDINGS_TOP = 3,
-    STAGE_VALUES = 1 << 20, // converted on the host at a time
+    STAGE_BYTES = 16 << 20, // that go to the device before it makes something of them
     BYTES_BETWEEN_TOUCHES = 4096,
 };
 
@@ -186,113 +186,136 @@ void weights_place(struct model *m)
         m->lm_head = m->embed_tokens;
 }
 
+struct loading {
+    struct model *m;
+    struct read_ahead *reader;
+    size_t done, all; // bytes of the file
+};
+
+static void pass(struct loading *l, size_t bytes)
+{
+    l->done += bytes;
+    read_ahead_passed(l->reader, l->done);
+    if (l->m->options.progress)
+        l->m->options.progress(l->m->options.progress_ud, l->done, l->all);
+}
+
 // Read one byte of every page now, so that the first request does not wait for the disk.
-static void touch(const struct tensor *t)
+static void touch(struct loading *l, const struct tensor *t)
 {
     const volatile unsigned char *p = t->data;
-    for (size_t i = 0; i < t->bytes; i += BYTES_BETWEEN_TOUCHES)
-        (void)p[i];
+    for (size_t i = 0, n; i < t->bytes; i += n) {
+        n = t->bytes - i < STAGE_BYTES ? t->bytes - i : STAGE_BYTES;
+        for (size_t k = 0; k < n; k += BYTES_BETWEEN_TOUCHES)
+            (void)p[i + k];
+        pass(l, n);
+    }
 }
 
-// The rows of a large matrix that fit in the step's slab as float32; nothing uses it while loading.
-static int stage_rows(const struct model *m, int cols, size_t values_max)
+// What of n things of so many bytes each fits in the step's slab, which nothing uses while loading.
+static size_t stage_room(const struct model *m, size_t each, size_t bytes_max)
 {
-    size_t room = m->step.used / sizeof(float);
-    int rows = (int)((room < values_max ? room : values_max) / (size_t)cols);
-    CHECK(rows >= 1);
-    return rows;
+    const size_t room = m->step.used < bytes_max ? m->step.used : bytes_max;
+    CHECK(room >= each);
+    return room / each;
 }
 
-static void quantize(struct model *m, const struct binding *b, int row, int rows)
+static void *place_of(const struct binding *b)
 {
-    size_t cols = (size_t)b->cols;
-    m->ops->quantize(m->dev, &(struct quantize_args){
-                                 .q = (int8_t *)(uintptr_t)b->matrix->data + (size_t)row * cols,
-                                 .scale = (float *)(uintptr_t)b->matrix->scale + row,
-                                 .x = m->step.base,
-                                 .type = DTYPE_F32,
-                                 .rows = rows,
-                                 .cols = b->cols});
+    return (void *)(uintptr_t)(b->vector ? *b->vector : b->matrix->data);
 }
 
-// Weights of a model that has only a shape: made where they will lie.
+// Rows `row` .. of a tensor, in the slab as values of type, to what the binding wants of them.
+static void from_slab(struct model *m, const struct binding *b, enum dtype type, size_t row,
+                      size_t rows)
+{
+    const size_t cols = (size_t)b->cols;
+    char *to = place_of(b);
+    if (b->type == DTYPE_INT8)
+        m->ops->quantize(
+            m->dev, &(struct quantize_args){.q = (int8_t *)to + row * cols,
+                                            .scale = (float *)(uintptr_t)b->matrix->scale + row,
+                                            .x = m->step.base,
+                                            .type = type,
+                                            .rows = (int)rows,
+                                            .cols = b->cols});
+    else
+        m->ops->convert(m->dev, &(struct convert_args){.y = to + row * cols * dtype_bytes(b->type),
+                                                       .x = m->step.base,
+                                                       .to = b->type,
+                                                       .from = type,
+                                                       .n = rows * cols});
+}
+
+// Weights of a model that has only a shape: made where they will lie. In types that no published checkpoint has
+// they are made from float32 (int8) or bf16 (f16) values in the slab, as those of a checkpoint would be.
 static void make_up(struct model *m, const struct binding *b, uint64_t seed)
 {
     const struct dummy_values v = dummy_values(b->from->name, b->cols);
     struct fill_args a = {.type = b->type, .seed = seed, .mean = v.mean, .deviation = v.deviation};
-    if (b->type != DTYPE_INT8) {
-        a.p = (void *)(uintptr_t)(b->vector ? *b->vector : b->matrix->data);
+    if (b->type != DTYPE_INT8 && b->type != DTYPE_F16) {
+        a.p = place_of(b);
         a.n = (size_t)b->rows * (size_t)b->cols;
         m->ops->fill(m->dev, &a);
         return;
     }
-    int rows_max = stage_rows(m, b->cols, SIZE_MAX);
     a.p = m->step.base;
-    a.type = DTYPE_F32;
-    for (int r = 0; r < b->rows; r += rows_max, a.seed += m->n_bindings) {
-        int rows = b->rows - r < rows_max ? b->rows - r : rows_max;
-        a.n = (size_t)rows * (size_t)b->cols;
+    a.type = b->type == DTYPE_INT8 ? DTYPE_F32 : DTYPE_BF16;
+    const size_t rows_max = stage_room(m, (size_t)b->cols * dtype_bytes(a.type), SIZE_MAX);
+    for (size_t r = 0, rows; r < (size_t)b->rows; r += rows, a.seed += (uint64_t)m->n_bindings) {
+        rows = (size_t)b->rows - r < rows_max ? (size_t)b->rows - r : rows_max;
+        a.n = rows * (size_t)b->cols;
         m->ops->fill(m->dev, &a);
-        quantize(m, b, r, rows);
+        from_slab(m, b, a.type, r, rows);
     }
 }
 
-// Float32 rows go through the step's slab, which nothing uses while loading, into quantize.
-static void fill_int8(struct model *m, const struct binding *b, float *stage)
+// Rows go to the device as the file has them; what has another type there takes the way through the slab.
+static void fill(struct loading *l, const struct binding *b)
 {
+    struct model *m = l->m;
+    const enum dtype type = (enum dtype)b->from->dtype;
+    const size_t row_bytes = (size_t)b->cols * dtype_bytes(type), all = (size_t)b->rows;
+    const size_t rows_max = stage_room(m, row_bytes, STAGE_BYTES);
     const char *from = b->from->data;
-    size_t cols = (size_t)b->cols, row_bytes = cols * dtype_bytes(b->from->dtype);
-    int rows_max = stage_rows(m, b->cols, STAGE_VALUES);
-    for (int r = 0; r < b->rows; r += rows_max) {
-        int rows = b->rows - r < rows_max ? b->rows - r : rows_max;
-        size_t n = (size_t)rows * cols;
-        convert_to_f32(stage, from + (size_t)r * row_bytes, (enum dtype)b->from->dtype, n);
-        m->ops->upload(m->dev, m->step.base, stage, n * sizeof *stage);
-        quantize(m, b, r, rows);
+    for (size_t r = 0, rows; r < all; r += rows) {
+        const size_t at = r * row_bytes;
+        rows = all - r < rows_max ? all - r : rows_max;
+        m->ops->upload(m->dev, type == b->type ? (char *)place_of(b) + at : m->step.base, from + at,
+                       rows * row_bytes);
+        if (type != b->type)
+            from_slab(m, b, type, r, rows);
+        pass(l, rows * row_bytes);
     }
 }
 
-static void fill_float(struct model *m, const struct binding *b, float *stage)
+// Reads ahead of weights_fill, in its order.
+static struct read_ahead *read_bindings(const struct model *m)
 {
-    enum dtype type = (enum dtype)b->from->dtype;
-    const char *from = b->from->data;
-    char *to = (char *)(uintptr_t)(b->vector ? *b->vector : b->matrix->data);
-    size_t n = (size_t)b->rows * (size_t)b->cols;
-    if (type == b->type) { // as the file has it
-        m->ops->upload(m->dev, to, from, n * dtype_bytes(type));
-        return;
-    }
-    for (size_t i = 0; i < n; i += STAGE_VALUES) {
-        size_t part = n - i < STAGE_VALUES ? n - i : STAGE_VALUES;
-        if (b->type == DTYPE_BF16)
-            convert_to_bf16((uint16_t *)(void *)stage, from + i * dtype_bytes(type), type, part);
-        else if (b->type == DTYPE_F16)
-            convert_to_f16((uint16_t *)(void *)stage, from + i * dtype_bytes(type), type, part);
-        else
-            convert_to_f32(stage, from + i * dtype_bytes(type), type, part);
-        m->ops->upload(m->dev, to + i * dtype_bytes(b->type), stage, part * dtype_bytes(b->type));
-    }
+    struct read_ahead_part *parts = mem_alloc((size_t)m->n_bindings * sizeof *parts);
+    for (int i = 0; i < m->n_bindings; i++) // of a made-up model: nothing
+        parts[i] = (struct read_ahead_part){
+            m->bindings[i].from->data, m->bindings[i].from->data ? m->bindings[i].from->bytes : 0};
+    struct read_ahead *reader = read_ahead_start(parts, m->n_bindings);
+    mem_free(parts);
+    return reader;
 }
 
 void weights_fill(struct model *m)
 {
-    size_t done = 0, all = 0;
-    float *stage = mem_alloc(STAGE_VALUES * sizeof *stage);
+    struct loading l = {.m = m, .reader = read_bindings(m)};
     for (int i = 0; i < m->n_bindings; i++)
-        all += m->bindings[i].from->bytes;
+        l.all += m->bindings[i].from->bytes;
     for (int i = 0; i < m->n_bindings; i++) {
         const struct binding *b = &m->bindings[i];
-        if (!b->from->data)
+        if (b->borrowed) {
+            touch(&l, b->from);
+        } else if (b->from->data) {
+            fill(&l, b);
+        } else {
             make_up(m, b, (uint64_t)i);
-        else if (b->borrowed)
-            touch(b->from);
-        else if (b->type == DTYPE_INT8)
-            fill_int8(m, b, stage);
-        else
-            fill_float(m, b, stage);
-        done += b->from->bytes;
-        if (m->options.progress)
-            m->options.progress(m->options.progress_ud, done, all);
+            pass(&l, b->from->bytes);
+        }
     }
-    mem_free(stage);
+    read_ahead_stop(l.reader);
 }

@@ -2,8 +2,10 @@
 """How fast a checkpoint is loaded, beside the disk it lies on.
 load_rate.py BINARY [--dir D] [--device cuda] [--dtypes bf16,f16,int8] [--port P]
 Writes a checkpoint of the 4B shape with made-up bf16 weights (8.4 GB) into a new directory under D, reads it past
-the page cache in blocks (the disk's rate), then starts the server on it for each dtype: with nothing of the file
-in memory, and again with all of it there. A rate is the file's bytes over what the server says it took."""
+the page cache in blocks and through it (the disk's rates), then starts the server on it for each dtype: with nothing
+of the file in memory, and again with all of it there. A rate is the file's bytes over the time between the server's
+lines, from the model's first to the last of "loading"; "loaded" comes after the first steps and the choice of
+algorithms, which take as long for any file."""
 import argparse
 import array
 import json
@@ -93,12 +95,11 @@ def forget(path):
     os.close(f)
 
 
-def disk_rate(path, n, threads):
-    """Bytes a second of reading all of it past the page cache."""
-    flags = os.O_RDONLY | getattr(os, "O_DIRECT", 0)
+def disk_rate(path, n, threads, flags):
+    """Bytes a second of reading all of it."""
 
     def part(i):
-        f, buffer = os.open(path, flags), mmap.mmap(-1, BLOCK)
+        f, buffer = os.open(path, os.O_RDONLY | flags), mmap.mmap(-1, BLOCK)
         for at in range(i * BLOCK, n, threads * BLOCK):
             os.preadv(f, [buffer], at)
         os.close(f)
@@ -112,15 +113,19 @@ def disk_rate(path, n, threads):
 
 
 def load(o, folder, dtype):
-    """Seconds that the server says."""
+    """Seconds of loading, and until it is loaded."""
     server = subprocess.Popen([o.binary, "--model", folder, "--device", o.device, "--dtype", dtype, "--port", str(o.port),
                                "--context-max", "4096", "--jobs-db", ":memory:"], stderr=subprocess.PIPE, text=True)
-    said = ""
+    said, begin, read = "", None, None
     try:
         for line in server.stderr:
             said += line
+            at = time.monotonic()
+            begin = at if " no_tokenizer " in line else begin
+            if m := re.search(r" loading mib=(\d+) of=(\d+)", line):
+                read = at - begin if m[1] == m[2] else read
             if m := re.search(r" loaded .*seconds=([\d.]+)", line):
-                return float(m[1])
+                return read, float(m[1])
     finally:
         server.kill()
         server.wait()
@@ -138,14 +143,17 @@ def main():
     try:
         path, n = write(folder)
         print(f"{n * 1e-9:.2f} GB in {folder}")
-        for threads in (1, 4):
-            forget(path)
-            print(f"  the disk, {threads} at a time: {disk_rate(path, n, threads) * 1e-9:.2f} GB/s")
+        for what, flags in (("past the page cache", getattr(os, "O_DIRECT", 0)), ("through it", 0)):
+            for threads in (1, 4):
+                forget(path)
+                rate = disk_rate(path, n, threads, flags)
+                print(f"  the disk {what}, {threads} at a time: {rate * 1e-9:.2f} GB/s")
         for dtype in o.dtypes.split(","):
             forget(path)
             for what in ("from the disk", "from memory"):
-                seconds = load(o, folder, dtype)
-                print(f"  loaded as {dtype:4s} {what:13s} {seconds:6.2f} s, {n / max(seconds, 0.005) * 1e-9:.2f} GB/s")
+                read, all_of_it = load(o, folder, dtype)
+                print(f"  as {dtype:4s} {what:13s} {read:6.2f} s, {n / read * 1e-9:.2f} GB/s; loaded after "
+                      f"{all_of_it:.2f} s")
     finally:
         shutil.rmtree(folder)
 
