@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
-#   tests/gpu/run.sh [step...]   ops golden bf16 memcheck racecheck http perf ops_perf inverse rule loss reports same
-# Seconds on an H200 (2026-12-01): ops 23, golden 10, memcheck 63, racecheck 357, bf16 21 (beside racecheck), http with
+#   tests/gpu/run.sh [step...]   ops golden bf16 memcheck racecheck http perf ops_perf inverse rule loss load reports same
+# Seconds on an H200 (2026-12-01): ops 35, golden 12, memcheck 65, racecheck 365, load 60, bf16 21 (beside racecheck), http with
 # the perf of its two models, perf of one more and ops_perf of linear together 133, rule 46 for three shapes of one
 # number of heads, most of it Triton's compiling (16/64 and 2/8, 18 shapes, about 40 with that done); of 2026-11-24:
 # reports 80, inverse 36. same was cut off at 110, before its end.
@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 bin=${BIN:-build/cuda}
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(ops golden perf reports rule inverse http same bf16 memcheck racecheck loss ops_perf)
+[ ${#steps[@]} -gt 0 ] || steps=(ops golden perf reports rule inverse http same bf16 memcheck racecheck loss load ops_perf)
 if [ ! -x "$bin/ops_check" ] || [ -n "${BUILD:-}" ]; then
     cmake --preset cuda && cmake --build --preset cuda || exit 1
 fi
@@ -98,6 +98,8 @@ for step in "${steps[@]}"; do
         run "$bin/model_check" inverse --device cuda --dtype bf16
         run "$bin/model_check" inverse --device cuda --dtype int8
         ;;
+    # A checkpoint of the 4B shape, written for this, beside its disk.
+    load) run python3 tests/gpu/load_rate.py "$bin/deltaserve" ;;
     # The example reports of deploy/reports.
     reports)
         run python3 tests/gpu/jobs_report.py "$bin/deltaserve" bundled cuda deploy/reports \
