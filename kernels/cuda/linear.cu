@@ -56,9 +56,18 @@ static bool gates_while_rounding(struct dev *dev, const struct linear_args *a)
            !has_type(a, DTYPE_F32);
 }
 
-// Rows of x to int8; those of the matrix path gated on the way where that can be.
-static void round_int8(struct dev *dev, const struct linear_args *a, int8_t *q, float *scale)
+// Rows of x to int8, by way of a norm where there is one; those of the matrix path gated on the way where that can
+// be.
+static void round_int8(struct dev *dev, const struct linear_args *a,
+                       const struct rmsnorm_args *norm, int8_t *q, float *scale)
 {
+    if (norm->w && rmsnorm_rows_int8(dev, norm, q, scale))
+        return;
+    if (norm->w) {
+        struct rmsnorm_args apart = *norm;
+        apart.y = (void *)a->x;
+        cuda_rmsnorm(dev, &apart);
+    }
     const size_t cols = (size_t)a->w[0].cols, act_bytes = dtype_bytes(cuda_of(dev)->act);
     struct quantize_args args = {.q = q,
                                  .scale = scale,
@@ -80,8 +89,9 @@ static void round_int8(struct dev *dev, const struct linear_args *a, int8_t *q, 
     quantize_rows(dev, &args);
 }
 
-// False: no memory, kept for sync.
-static bool round_x(struct dev *dev, const struct linear_args *a, struct rounded_x *x)
+// norm: what makes a->x, or nothing (w is NULL), see take_norm. False: no memory, kept for sync.
+static bool round_x(struct dev *dev, const struct linear_args *a, const struct rmsnorm_args *norm,
+                    struct rounded_x *x)
 {
     const enum dtype act = cuda_of(dev)->act;
     const size_t t = (size_t)a->t, n = t * (size_t)a->w[0].cols;
@@ -102,7 +112,7 @@ static bool round_x(struct dev *dev, const struct linear_args *a, struct rounded
     x->halves = convert_half ? p + q_bytes + s_bytes : a->x;
     x->floats = convert_float ? (float *)(p + q_bytes + s_bytes) : (const float *)a->x;
     if (int8)
-        round_int8(dev, a, (int8_t *)p, (float *)(p + q_bytes));
+        round_int8(dev, a, norm, (int8_t *)p, (float *)(p + q_bytes));
     const struct convert_args args = {.y = p + q_bytes + s_bytes,
                                       .x = a->x,
                                       .to = convert_half ? DTYPE_BF16 : DTYPE_F32,
@@ -246,13 +256,41 @@ static void rows_path(struct dev *dev, const struct linear_args *a, const struct
         wide_rows(dev, a, x, a->t_gemm);
 }
 
-static void multiply(struct dev *dev, const struct linear_args *a)
+static bool are_few(struct dev *dev, const struct linear_args *a)
 {
-    const bool few = a->t - a->t_gemm <= few_rows_max(dev, a);
+    return a->t - a->t_gemm <= few_rows_max(dev, a);
+}
+
+// Are rows of x rounded before they are multiplied? linear_few rounds its own.
+static bool rounds(struct dev *dev, const struct linear_args *a)
+{
+    return a->t_gemm > 0 || !are_few(dev, a) || !all_stream(a);
+}
+
+// The call's norm becomes an operation of its own, which leaves x in h; where x is rounded to int8 it waits for that
+// and is done along with it, and then leaves no more in h than others read.
+static struct rmsnorm_args take_norm(struct dev *dev, struct linear_args *a)
+{
+    struct rmsnorm_args norm = {a->norm.h, a->x, a->norm.add,  a->norm.sum,
+                                a->norm.w, a->t, a->w[0].cols, a->norm.eps};
+    a->x = a->norm.h;
+    a->norm = {};
+    if (!rounds(dev, a) || !has_type(a, DTYPE_INT8)) {
+        cuda_rmsnorm(dev, &norm);
+        return {};
+    }
+    const bool own = are_few(dev, a) && a->t_gemm < a->t;
+    if (!own && !has_type(a, DTYPE_F32) && !has_type(a, cuda_half(dev)))
+        norm.y = NULL;
+    return norm;
+}
+
+static void multiply(struct dev *dev, const struct linear_args *a, const struct rmsnorm_args *norm)
+{
     struct rounded_x x = {};
     if (a->gate && !gates_while_rounding(dev, a))
         apply_gate(dev, a->gate, a->x, a->w[0].cols, 0, a->t_gemm);
-    if ((a->t_gemm > 0 || !few || !all_stream(a)) && !round_x(dev, a, &x))
+    if (rounds(dev, a) && !round_x(dev, a, norm, &x))
         return;
     if (a->t_gemm > 0)
         matrix_path(dev, a, &x);
@@ -263,19 +301,15 @@ static void multiply(struct dev *dev, const struct linear_args *a)
 void cuda_linear(struct dev *dev, const struct linear_args *args)
 {
     struct linear_args a = *args;
+    struct rmsnorm_args norm = {};
     if (a.t < 1 || !check_types(dev, &a))
         return;
-    if (a.norm.w && !norms_itself(dev, &a)) {
-        const struct rmsnorm_args norm = {a.norm.h, a.x, a.norm.add,  a.norm.sum,
-                                          a.norm.w, a.t, a.w[0].cols, a.norm.eps};
-        cuda_rmsnorm(dev, &norm);
-        a.x = a.norm.h;
-        a.norm = {};
-    }
+    if (a.norm.w && !norms_itself(dev, &a))
+        norm = take_norm(dev, &a);
     // linear_few makes SwiGLU's product itself.
-    const bool glu = a.glu && !(all_stream(&a) && a.t - a.t_gemm <= few_rows_max(dev, &a));
+    const bool glu = a.glu && !(all_stream(&a) && are_few(dev, &a));
     a.glu = a.glu && !glu;
-    multiply(dev, &a);
+    multiply(dev, &a, &norm);
     if (glu && a.t_gemm < a.t)
         apply_gate(dev, a.y[0], a.y[1], a.w[1].rows, a.t_gemm, a.t);
 }

@@ -13,6 +13,10 @@ void quantize_rows(struct dev *dev, const struct quantize_args *a);
 // False: the rows do not fit packs or a block's shared memory, and nothing was done.
 bool quantize_gated_rows(struct dev *dev, const struct quantize_args *a, const void *gate);
 
+// rmsnorm.cu: y of a norm to int8, the bytes of rmsnorm and then quantize. a->y: NULL where nobody wants y itself.
+// False: the rows do not fit, and nothing was done.
+bool rmsnorm_rows_int8(struct dev *dev, const struct rmsnorm_args *a, int8_t *q, float *scale);
+
 __device__ __forceinline__ float quantize_scale(float most)
 {
     return most > 0 ? most / 127.0f : 1.0f;
