@@ -1,6 +1,8 @@
 // ops.c - the few facts about types that every backend and the model share.
 #include "ops.h"
 
+#include <string.h>
+
 size_t dtype_bytes(enum dtype type)
 {
     static const size_t BYTES[] = {
@@ -21,4 +23,14 @@ const char *dtype_name(enum dtype type)
                                         [DTYPE_INT8] = "int8",
                                         [DTYPE_INT32] = "int32"};
     return NAMES[type];
+}
+
+bool dtype_named(const char *name, enum dtype *type)
+{
+    for (int i = DTYPE_F32; i <= DTYPE_INT32; i++)
+        if (!strcmp(name, dtype_name((enum dtype)i))) {
+            *type = (enum dtype)i;
+            return true;
+        }
+    return false;
 }

@@ -32,6 +32,8 @@ extern "C" {
 
 size_t dtype_bytes(enum dtype type);
 const char *dtype_name(enum dtype type);
+bool dtype_named(const char *name,
+                 enum dtype *type); // the other way; false: no type is called that
 // The 16-bit type that weights and pages have beside activations of type act: F16 beside F16, else BF16.
 enum dtype dtype_half(enum dtype act);
 

@@ -143,12 +143,12 @@ static int choose_model(struct app *app, struct err *e)
     return model_directory(given, app->model_dir, sizeof app->model_dir, e);
 }
 
+// Of an option, which has no other values than names of types.
 static enum dtype parse_dtype(const char *name)
 {
-    return !strcmp(name, "f32")    ? DTYPE_F32
-           : !strcmp(name, "f16")  ? DTYPE_F16
-           : !strcmp(name, "int8") ? DTYPE_INT8
-                                   : DTYPE_BF16;
+    enum dtype type = DTYPE_BF16;
+    CHECK(dtype_named(name, &type));
+    return type;
 }
 
 static int set_model_options(struct app *app, struct err *e)

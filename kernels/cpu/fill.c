@@ -13,6 +13,6 @@ void cpu_fill(struct dev *dev, const struct fill_args *a)
         if (a->type == DTYPE_F32)
             ((float *)a->p)[i] = v;
         else
-            half_to_bf16((uint16_t *)a->p + i, &v, 1);
+            ((uint16_t *)a->p)[i] = half_of_value(v, a->type);
     }
 }

@@ -2,28 +2,15 @@
 #include "inverse_round.h"
 
 #include <math.h>
-#include <string.h>
 
-static inline uint32_t bits_of(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    return u;
-}
-
-static inline float float_of(uint32_t u)
-{
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
+#include "half_value.h"
 
 // Keeps 23 - drop bits of the mantissa. Infinity and NaN are kept whole: the carry would spoil them.
 static inline float keep_bits(float x, int drop)
 {
-    const uint32_t u = bits_of(x), half = (1u << (drop - 1)) - 1;
+    const uint32_t u = half_bits_of(x), half = (1u << (drop - 1)) - 1;
     const uint32_t rounded = (u + half + ((u >> drop) & 1)) & ~((1u << drop) - 1);
-    return float_of((u & 0x7f800000u) == 0x7f800000u ? u : rounded);
+    return half_float_of((u & 0x7f800000u) == 0x7f800000u ? u : rounded);
 }
 
 // fp16: 10 bits of mantissa, subnormal below 2^-14 with steps of 2^-24, infinite from 65520.

@@ -10,7 +10,8 @@
 //   O = diag(o_from_s) Q S + P N
 // A third keeps the copy engine some chunks ahead. What one waits for is named at its barrier.
 //
-// The state is float32 inside whatever slots keep; a bf16 slot gets what the next product would have read.
+// The state is float32 inside whatever slots keep; a bf16 slot gets it rounded, which with bf16 activations is what the
+// next product would have read.
 //
 // Bound by one chunk after another while there are fewer blocks than multiprocessors: products of 6.3
 // MFLOP a chunk and head without the outputs', and what lies between them; beyond that by all 8.4 MFLOP.

@@ -13,9 +13,12 @@ static const double HOST_BYTES_MAX = 4.0 * (1 << 30); // of one case, on either 
 
 // --- from a spec ----------------------------------------------------------------------------
 
+// A choice of the spec, all of which are names of types.
 static enum dtype dtype_of(const char *name)
 {
-    return !strcmp(name, "f32") ? DTYPE_F32 : !strcmp(name, "int8") ? DTYPE_INT8 : DTYPE_BF16;
+    enum dtype type = DTYPE_BF16;
+    CHECK(dtype_named(name, &type));
+    return type;
 }
 
 // One choice of each list; an operation ignores those that it does not use.

@@ -71,12 +71,7 @@ static bool read_option(struct mode_options *o, const char *name, const char *va
         o->state = strcmp(value, "bf16") ? DTYPE_F32 : DTYPE_BF16;
         return !strcmp(value, dtype_name(o->state));
     }
-    for (int type = DTYPE_F32; type <= DTYPE_INT8; type++)
-        if (!strcmp(name, "--dtype") && !strcmp(value, dtype_name((enum dtype)type))) {
-            o->dtype = (enum dtype)type;
-            return true;
-        }
-    return false;
+    return !strcmp(name, "--dtype") && dtype_named(value, &o->dtype) && o->dtype != DTYPE_INT32;
 }
 
 int main(int argc, char **argv)

@@ -450,8 +450,20 @@ static void check_far(const struct ops *ops, struct dev *dev, const int shape[4]
     check_case_free(&c);
 }
 
-static const enum dtype TYPES[] = {DTYPE_F32, DTYPE_BF16, DTYPE_INT8};
-static const int ROWS_OF[][2] = {{1, 0}, {2, 0}, {4, 1}, {70, 33}, {33, 33}}; // t, t_gemm
+// What a call does along with its products, far: with values beyond f16.
+static void check_together(const struct ops *ops, struct dev *dev, bool far)
+{
+    static const enum dtype TYPES[] = {DTYPE_F32, DTYPE_BF16, DTYPE_INT8};
+    static const int ROWS_OF[][2] = {{1, 0}, {2, 0}, {4, 1}, {70, 33}, {33, 33}}; // t, t_gemm
+    check_gate(ops, dev, DTYPE_BF16, far);
+    for (size_t i = 0; i < sizeof ROWS_OF / sizeof *ROWS_OF; i++)
+        for (int k = 0; k < 3; k++)
+            check_fused(
+                ops, dev,
+                (struct fused_shape){TYPES[k], ROWS_OF[i][0], ROWS_OF[i][1], 2416, 1024, far});
+    check_fused(ops, dev,
+                (struct fused_shape){DTYPE_BF16, 1, 0, 9008, 2048, far}); // by boxes, see SHAPES
+}
 
 // Each of a device's kernels at least once: see SHAPES.
 static void check_all_far(const struct ops *ops, struct dev *dev)
@@ -464,13 +476,7 @@ static void check_all_far(const struct ops *ops, struct dev *dev)
     };
     for (size_t i = 0; i < sizeof FAR / sizeof *FAR; i++)
         check_far(ops, dev, FAR[i]);
-    check_gate(ops, dev, DTYPE_BF16, true);
-    for (size_t i = 0; i < sizeof ROWS_OF / sizeof *ROWS_OF; i++)
-        for (int k = 0; k < 3; k++)
-            check_fused(
-                ops, dev,
-                (struct fused_shape){TYPES[k], ROWS_OF[i][0], ROWS_OF[i][1], 2416, 1024, true});
-    check_fused(ops, dev, (struct fused_shape){DTYPE_BF16, 1, 0, 9008, 2048, true});
+    check_together(ops, dev, true);
 }
 
 // INT8: the two paths give the same bits. Several matrices over one x, and a wide result, give what
@@ -518,14 +524,7 @@ static void extra(const struct ops *ops, struct dev *dev)
     check_case_free(&c);
     check_many_rows(ops, dev);
     check_gate(ops, dev, DTYPE_INT8, false);
-    check_gate(ops, dev, DTYPE_BF16, false);
-    for (size_t i = 0; i < sizeof ROWS_OF / sizeof *ROWS_OF; i++)
-        for (int k = 0; k < 3; k++)
-            check_fused(
-                ops, dev,
-                (struct fused_shape){TYPES[k], ROWS_OF[i][0], ROWS_OF[i][1], 2416, 1024, false});
-    check_fused(ops, dev,
-                (struct fused_shape){DTYPE_BF16, 1, 0, 9008, 2048, false}); // by boxes, see SHAPES
+    check_together(ops, dev, false);
     if (ops->act(dev) == DTYPE_F16)
         check_all_far(ops, dev);
 }

@@ -439,17 +439,6 @@ static const struct ops *find_ops(const char *name)
     return strcmp(name, "cpu") ? NULL : &ops_cpu;
 }
 
-static int read_act(enum dtype *act, const char *name)
-{
-    static const enum dtype TYPES[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
-    for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++)
-        if (!strcmp(name, dtype_name(TYPES[i]))) {
-            *act = TYPES[i];
-            return 0;
-        }
-    return -1;
-}
-
 static int read_command(struct command *c, int argc, char **argv)
 {
     *c = (struct command){.mode = "check", .only = "all", .ops = &ops_cpu};
@@ -459,8 +448,8 @@ static int read_command(struct command *c, int argc, char **argv)
             if (!(c->ops = find_ops(argv[++i])))
                 return -1;
         } else if (!strcmp(argv[i], "--act") && i + 1 < argc) {
-            if (read_act(&c->options.act, argv[++i]))
-                return -1;
+            if (!dtype_named(argv[++i], &c->options.act) || c->options.act > DTYPE_BF16)
+                return -1; // no type that activations have
         } else if (place == 0) {
             c->mode = argv[i];
             place++;
