@@ -1,10 +1,11 @@
 // read_ahead.c - see read_ahead.h.
 //
-// 8.41 GB as bf16 to an H200 (tests/gpu/load_rate.py, 2026-12-01): until loaded, two seconds of which are not reading,
-// 7.98 s where the disk gave 1.3 to 1.6 GB/s before this was there, 7.56 where it gave 1.5 to 1.6, 6.28 where it gave
-// 1.9 to 2.0; the reading itself 1.44 GB/s, as f16 1.54, as int8 1.95 (in turns; the disk is shared). Two, four and
-// eight readers of 8 to 32 MiB were no different on another disk: 1.3 to 1.8 GB/s where buffered reads by four had
-// 1.3 to 2.1.
+// What it is for is a copier that does something else between two reads, which leaves the disk idle meanwhile. 2.04 GB,
+// the CPU's loading on two cores, 2026-12-01, with readers and without in turns, the file read anew each time
+// (tests/gpu/load_rate.py with eight layers and 50,000 ids; four buffered readers had 1.8 to 2.0 GB/s, one 0.7 to 0.8):
+// int8, quantized as it comes, 1.70 to 1.87 GB/s with and 1.11 to 1.47 without; bf16, only touched, 1.86 to 1.97 with
+// and 1.84 to 2.40 without. To an H200, with readers, 8.41 GB: bf16 1.44, f16 1.54, int8 1.95 GB/s where four buffered
+// readers had 1.54 (one run each; the disk is shared). Two, four and eight readers of 8 to 32 MiB were no different.
 #define _GNU_SOURCE
 #include "read_ahead.h"
 

@@ -1,5 +1,5 @@
 // read_ahead.h - brings the parts of a mapped file into memory ahead of whoever copies them, one part after
-// another. A page fault at a time leaves a disk idle for part of it: see the figures in read_ahead.c.
+// another, so that the disk works while the copier does something else (figures in read_ahead.c).
 // Private to the room. Owner and thread: whoever starts it; its own threads only read.
 #ifndef READ_AHEAD_H
 #define READ_AHEAD_H

@@ -247,8 +247,8 @@ static void from_slab(struct model *m, const struct binding *b, enum dtype type,
                                                        .n = rows * cols});
 }
 
-// Weights of a model that has only a shape: made where they will lie. In types that no published checkpoint has
-// they are made from float32 (int8) or bf16 (f16) values in the slab, as those of a checkpoint would be.
+// Weights of a model that has only a shape: made where they will lie; int8 from float32 values in the slab, and f16
+// from bf16 ones, which is what published checkpoints have.
 static void make_up(struct model *m, const struct binding *b, uint64_t seed)
 {
     const struct dummy_values v = dummy_values(b->from->name, b->cols);

@@ -2,8 +2,9 @@
 # run.sh - what CI cannot run: the CUDA backend on a GPU. Checks first, then measurements with their
 # floors. Builds with the preset `cuda` where there is a compiler, else takes build/cuda as it is.
 #   tests/gpu/run.sh [step...]   ops golden bf16 memcheck racecheck http perf ops_perf inverse rule loss load reports same
-# Seconds on an H200 (2026-12-01): ops 35, golden 12, memcheck 65, racecheck 365, load 60, bf16 21 (beside racecheck), http with
-# the perf of its two models, perf of one more and ops_perf of linear together 133, rule 46 for three shapes of one
+# Seconds on an H200 (2026-12-01): ops 23 (two of its three types), golden 10, memcheck 63, racecheck 365, bf16 21
+# (beside racecheck), load not timed by itself, less than 70, http with the perf of its two models, perf of one more
+# and ops_perf of linear together 133, rule 46 for three shapes of one
 # number of heads, most of it Triton's compiling (16/64 and 2/8, 18 shapes, about 40 with that done); of 2026-11-24:
 # reports 80, inverse 36. same was cut off at 110, before its end.
 # On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
