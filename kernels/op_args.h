@@ -13,6 +13,10 @@ enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_INT8, DTYPE_INT32 };
 
 enum { PAGE_TOKENS = 64, CONV_WIDTH = 4, LOGPROBS_MAX = 20 };
 
+// e^g is 0 in float32 from here down, and in any product with it: held here, the sums of g over a chunk stay
+// finite and keep their digits, however large a is.
+#define DELTA_G_LEAST (-110.0f)
+
 // A matrix as nn.Linear stores it, row-major [rows, cols] = [out, in]. F16 where activations are F16 and, of
 // the two halves, nothing else there.
 struct weight {
@@ -147,7 +151,7 @@ struct conv_args {
 };
 
 // The gated delta rule. Per token and value head h (key head h / (v_heads / k_heads)):
-//   beta = sigmoid(b), g = -exp(A_log) softplus(a + dt_bias)
+//   beta = sigmoid(b), g = -exp(A_log) softplus(a + dt_bias), at least DELTA_G_LEAST
 //   q, k l2-normalised (eps 1e-6 in the root), q times k_dim^-0.5
 //   S *= exp(g);  S += k (beta (v - S^T k))^T;  o = S^T q
 // Decode spans run it as written; prefill spans in chunks of `chunk` counted from the span's first

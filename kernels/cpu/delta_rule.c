@@ -28,8 +28,9 @@ struct delta_gate delta_gate(const struct delta_rule_args *a, int row, int v_hea
 {
     const size_t at = (size_t)row * (size_t)a->v_heads + (size_t)v_head;
     const float decay = ((const float *)a->a)[at] + a->dt_bias[v_head];
+    const float g = -expf(a->A_log[v_head]) * softplus(decay);
     return (struct delta_gate){
-        .g = -expf(a->A_log[v_head]) * softplus(decay),
+        .g = g < DELTA_G_LEAST ? DELTA_G_LEAST : g,
         .beta = 1.0f / (1.0f + expf(-((const float *)a->b)[at])),
     };
 }

@@ -7,7 +7,7 @@
 
 enum { DELTA_DIM_MAX = 256 };
 
-// One head's log-decay g = -exp(A_log) softplus(a + dt_bias) <= 0, and its beta = sigmoid(b).
+// One head's log-decay g = -exp(A_log) softplus(a + dt_bias), DELTA_G_LEAST to 0, and its beta = sigmoid(b).
 struct delta_gate {
     float g, beta;
 };

@@ -40,11 +40,11 @@ template <typename T> __device__ void load_row(float (&x)[EACH], const T *row, i
         for (int i = 0; i < (int)sizeof part / 16; i++)
             ((uint4 *)part)[i] = ((const uint4 *)(row + lane * EACH))[i];
         for (int j = 0; j < EACH; j++)
-            x[j] = to_float(part[j]);
+            x[j] = held_float(part[j]);
         return;
     }
     for (int j = 0; j < EACH; j++)
-        x[j] = lane * EACH + j < n ? to_float(row[lane * EACH + j]) : 0.0f;
+        x[j] = lane * EACH + j < n ? held_float(row[lane * EACH + j]) : 0.0f;
 }
 
 template <typename T> __device__ void store_row(T *row, const float (&x)[EACH], int n, int lane)

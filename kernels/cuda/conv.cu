@@ -23,7 +23,7 @@ static __device__ __forceinline__ void load(float (&c)[N], const struct conv_arg
             *(const vec<act_t, N> *)((const act_t *)a.x + (size_t)(span.t0 + t) * a.channels + ch);
 #pragma unroll
         for (int i = 0; i < N; i++)
-            c[i] = to_float(v.x[i]);
+            c[i] = held_float(v.x[i]);
     } else {
         const float *state = a.state + ((size_t)span.slot * PAST + PAST + t) * a.channels + ch;
 #pragma unroll
@@ -61,7 +61,7 @@ static __device__ __forceinline__ void conv_row(act_t *y, const float (&w)[CONV_
     vec<act_t, N> out;
 #pragma unroll
     for (int i = 0; i < N; i++) {
-        const float now = to_float(x.x[i]);
+        const float now = held_float(x.x[i]);
         out.x[i] = from_float<act_t>(silu<act_t>(w[0][i] * past[0][i] + w[1][i] * past[1][i] +
                                                  w[2][i] * past[2][i] + w[3][i] * now));
         past[0][i] = past[1][i], past[1][i] = past[2][i], past[2][i] = now;

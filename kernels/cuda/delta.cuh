@@ -81,8 +81,8 @@ template <typename act_t>
 static __device__ __forceinline__ struct delta_gate
 delta_gate_of(const act_t *a, const act_t *b, size_t at, float A_log, float dt_bias)
 {
-    return {-expf(A_log) * delta_softplus(to_float(a[at]) + dt_bias),
-            1.0f / (1.0f + expf(-to_float(b[at])))};
+    const float g = -expf(A_log) * delta_softplus(to_float(a[at]) + dt_bias);
+    return {g < DELTA_G_LEAST ? DELTA_G_LEAST : g, 1.0f / (1.0f + expf(-to_float(b[at])))};
 }
 
 // What a chunk and value head need besides q, k and v, matrices of half_t in the 128-byte swizzle of the

@@ -121,7 +121,7 @@ static __device__ void load_token(struct step_shared<DIM> &s, struct channels<DI
 #pragma unroll
         for (int j = 0; MIXER && j < PAST; j++)
             c.x[r][j] = c.x[r][j + 1];
-        c.x[r][PAST] = to_float(row[channel_of(p, at, i)]);
+        c.x[r][PAST] = held_float(row[channel_of(p, at, i)]);
     }
     if (threadIdx.x == THREADS - 1) { // a thread with few channels
         const struct delta_gate gate =
@@ -326,7 +326,7 @@ static __device__ void do_head(struct step_shared<DIM> &s, struct channels<DIM> 
         const size_t row = ((size_t)(at.span.t0 + t) * p.v_heads + at.v_head) * p.v_dim;
         float z = 0, w = 0;
         if (MIXER && threadIdx.x < p.v_dim) {
-            z = to_float(((const act_t *)p.z)[row + threadIdx.x]);
+            z = held_float(((const act_t *)p.z)[row + threadIdx.x]);
             w = p.norm_w[threadIdx.x];
         }
         load_token<act_t, MIXER>(s, c, p, at, t);

@@ -36,7 +36,7 @@ static __global__ void __launch_bounds__(256)
         return;
 #pragma unroll
     for (int j = 0; j < PACK; j++)
-        v.v[j] = v.v[j] * r * w.v[j] * silu<act_t>(gate.v[j]);
+        v.v[j] = v.v[j] * r * w.v[j] * silu<act_t>(held_by<act_t>(gate.v[j]));
     pack_store(y + at, v);
 }
 
@@ -59,7 +59,7 @@ static __global__ void __launch_bounds__(256)
     const float r = 1.0f / sqrtf(sum / (float)a.dim + a.eps);
     for (int i = threadIdx.x % 32; i < a.dim; i += 32)
         y[at + i] =
-            from_float<act_t>(to_float(o[at + i]) * r * a.w[i] * silu<act_t>(to_float(z[at + i])));
+            from_float<act_t>(to_float(o[at + i]) * r * a.w[i] * silu<act_t>(held_float(z[at + i])));
 }
 
 template <typename act_t> static void run(struct dev *dev, const struct gated_norm_args *a)

@@ -207,10 +207,15 @@ template <> __device__ __forceinline__ f16 from_float<f16>(float x)
     return __ushort_as_half((unsigned short)cvt_x2<f16>(x, 0.0f));
 }
 
-// x, and of f16, where a product of the library may have left an infinity, no more than f16 can hold.
+// x, and of f16, where a product of the library may have left an infinity, no more than f16 can hold. Every reader
+// of projections that would make a NaN of an infinity holds them; held_float reads and holds.
 template <typename act_t> __device__ __forceinline__ float held_by(float x)
 {
     return std::is_same_v<act_t, f16> ? fminf(fmaxf(x, -65504.0f), 65504.0f) : x;
+}
+template <typename act_t> __device__ __forceinline__ float held_float(act_t x)
+{
+    return held_by<act_t>(to_float(x));
 }
 
 static inline unsigned blocks_for(size_t n, unsigned each)

@@ -99,6 +99,7 @@ static void declare(struct check_case *c, struct bufs *b, const struct attention
     const size_t all = (size_t)(st->n_pages * a->kv_heads) * PAGE_TOKENS * DIM;
     b->q = rows_act(c, "q", rows * DIM, size);
     b->qg = rows_act(c, "qg", rows * 2 * DIM, 2);
+    rows_put_far(c, b->qg); // what a sigmoid makes of an infinity
     for (size_t r = 0; r < rows; r++)
         check_poison(b->qg, 2 * r * DIM, DIM); // the queries, already in q
     b->k = check_input(c, "k_pages", a->kv_type, all);

@@ -15,10 +15,12 @@ static const struct {
     {2, 1, 256, 64, 7, DTYPE_F32, {{65, 0, 0}, {1, 63, 1}, {1, 64, 1}}},
     {6, 2, 256, 64, 64, DTYPE_BF16, {{63, 1, 0}, {64, 64, 0}, {1, 500, 1}}},
     {3, 1, 32, 32, 2, DTYPE_BF16, {{5, 60, 0}, {1, 3000, 1}}},
+    {2, 1, 256, 64, 64, DTYPE_BF16, {{9, 60, 0}, {1, 3, 1}}},
+    {2, 1, 32, 32, 2, DTYPE_BF16, {{5, 60, 0}, {1, 30, 1}}},
     {8, 2, 256, 64, 1, DTYPE_BF16, {{1, 1000, 1}}},
     {8, 2, 256, 64, 512, DTYPE_BF16, {{512, 0, 0}}},
 };
-enum { N = 4, TIMED = 2, HEAD_DIM_MAX = 256 };
+enum { FAR = 4, N = 6, TIMED = 2, HEAD_DIM_MAX = 256 };
 static const float EPS = 1e-6f, THETA = 1e7f;
 
 struct bufs {
@@ -39,9 +41,9 @@ static void norm_rotate(double *y, const struct check_buf *x, size_t at, const s
     const int n = a->head_dim, half = a->rot / 2;
     double sum = 0;
     for (int i = 0; i < n; i++)
-        sum += check_get(x, at + (size_t)i) * check_get(x, at + (size_t)i);
+        sum += rows_held(x, at + (size_t)i) * rows_held(x, at + (size_t)i);
     for (int i = 0; i < n; i++)
-        y[i] = check_get(x, at + (size_t)i) / sqrt(sum / n + EPS) * (1 + check_get(w, (size_t)i));
+        y[i] = rows_held(x, at + (size_t)i) / sqrt(sum / n + EPS) * (1 + check_get(w, (size_t)i));
     for (int i = 0; i < half; i++) {
         const double f = angle(position, i, a->rot), u = y[i], v = y[i + half];
         y[i] = u * cos(f) - v * sin(f);
@@ -64,7 +66,7 @@ static void expect_kv(const struct check_case *c, struct bufs *b, int t, const i
             b->k_pages
                 ->want[step_k_at(c, a->kv_type, a->kv_heads, n, (const int[4]){page, h, row, i})] =
                 k[i];
-            double v = check_get(b->v, from + (size_t)i);
+            double v = rows_held(b->v, from + (size_t)i);
             if (a->kv_type != DTYPE_F32) { // exactly the nearest
                 check_set(b->v_pages, to, v);
                 v = check_get(b->v_pages, to);
@@ -92,7 +94,7 @@ static void expect(const struct check_case *c, struct bufs *b, const struct step
 }
 
 static void declare(struct check_case *c, struct bufs *b, const struct attn_prep_args *a,
-                    const struct step *st)
+                    const struct step *st, bool far)
 {
     const size_t n = (size_t)a->head_dim, rows = (size_t)(st->t * a->heads);
     const size_t kv = (size_t)(st->t * a->kv_heads) * n;
@@ -101,6 +103,11 @@ static void declare(struct check_case *c, struct bufs *b, const struct attn_prep
     b->qg = rows_act(c, "qg", rows * 2 * n, 2);
     b->k = rows_act(c, "k", kv, 1);
     b->v = rows_act(c, "v", kv, 1);
+    if (far) {
+        rows_put_far(c, b->qg);
+        rows_put_far(c, b->k);
+        rows_put_far(c, b->v);
+    }
     b->q_norm = rows_normal(c, "q_norm", n, 0.3);
     b->k_norm = rows_normal(c, "k_norm", n, 0.3);
     for (size_t r = 0; r < rows; r++)
@@ -123,10 +130,12 @@ static void make(struct check_case *c, int i)
                                  .eps = EPS,
                                  .rope_theta = THETA};
     const struct step *st = step_make(c, &a->batch, SHAPES[i].spans, SHAPES[i].cut);
-    declare(c, &b, a, st);
+    const bool far = i >= FAR && i < N; // queries, keys and values
+    declare(c, &b, a, st, far);
     expect(c, &b, st);
-    snprintf(c->name, sizeof c->name, "t=%d spans=%d heads=%d/%d dim=%d rot=%d %s", st->t,
-             st->n_spans, a->heads, a->kv_heads, a->head_dim, a->rot, dtype_name(a->kv_type));
+    snprintf(c->name, sizeof c->name, "t=%d spans=%d heads=%d/%d dim=%d rot=%d %s%s", st->t,
+             st->n_spans, a->heads, a->kv_heads, a->head_dim, a->rot, dtype_name(a->kv_type),
+             far ? " far" : "");
     a->q = b.q->dev;
     a->qg = b.qg->dev;
     a->k = b.k->dev;

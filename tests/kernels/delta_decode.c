@@ -19,13 +19,15 @@ static const struct shape {
     {2, 6, 32, {{1, 3, 1}, {1, 0, 1}, {1, 64, 1}}, DTYPE_BF16},
     {2, 4, 128, {{5, 0, 0}, {1, 1, 1}, {1, 900, 1}}, DTYPE_BF16},
     {2, 6, 128, {{1, 0, 1}, {1, 2, 1}}, DTYPE_BF16},
+    {2, 6, 32, {{1, 3, 1}, {1, 0, 1}, {1, 64, 1}}, DTYPE_F32},
+    {2, 4, 128, {{5, 0, 0}, {1, 1, 1}, {1, 900, 1}}, DTYPE_F32},
     // perf
     {16, 32, 128, {{1, 7, 1}}, DTYPE_F32},
     {16, 16, 128, {{1, 7, 1}}, DTYPE_F32},
     {16, 32, 128, {{1, 7, 1}}, DTYPE_BF16},
     {16, 16, 128, {{1, 7, 1}}, DTYPE_BF16},
 };
-enum { N = 7, TIMED = 4, PAST = CONV_WIDTH - 1 };
+enum { FAR = 7, N = 9, TIMED = 4, PAST = CONV_WIDTH - 1 };
 
 struct bufs {
     struct check_buf *qkv, *z, *a, *b, *conv_w, *A_log, *dt_bias, *norm_w, *y, *conv_state, *state;
@@ -40,7 +42,7 @@ struct place {
 // SiLU(conv) of one channel.
 static double convolved(const struct bufs *b, const struct place *p, int ch)
 {
-    double sum = check_get(b->qkv, (size_t)(p->row * p->channels + ch)) *
+    double sum = rows_held(b->qkv, (size_t)(p->row * p->channels + ch)) *
                  check_get(b->conv_w, (size_t)(ch * CONV_WIDTH + PAST));
     for (int j = 0; j < PAST && p->span->pos0; j++)
         sum += check_get(b->conv_state, (size_t)((p->span->slot * PAST + j) * p->channels + ch)) *
@@ -101,7 +103,7 @@ static void expect_span(const struct bufs *b, struct place p)
         for (int j = 0; j < n; j++) {
             const size_t at = (size_t)((p.row * p.s->v_heads + p.head) * n + j);
             b->y->want[at] = o[j] / sqrt(sum / n + 1e-6) * check_get(b->norm_w, (size_t)j) *
-                             rows_silu(check_get(b->z, at));
+                             rows_silu(rows_held(b->z, at));
         }
     }
     for (int ch = 0; ch < p.channels; ch++)
@@ -111,7 +113,7 @@ static void expect_span(const struct bufs *b, struct place p)
                                    ? check_get(b->conv_state, at + (size_t)p.channels)
                                    : 0;
             b->conv_state->want[at] =
-                j + 1 < PAST ? old : check_get(b->qkv, (size_t)(p.row * p.channels + ch));
+                j + 1 < PAST ? old : rows_held(b->qkv, (size_t)(p.row * p.channels + ch));
         }
 }
 
@@ -135,6 +137,19 @@ static struct bufs declare(struct check_case *c, const struct shape *s, const st
     b.state = check_in_out(c, "state", s->state, slots * heads * dim * dim,
                            check_stored_limit(s->state, sums));
     return b;
+}
+
+// Gates, queries and keys; far values would leave nothing but themselves in a state.
+static void put_far(struct check_case *c, const struct bufs *b, const struct shape *s)
+{
+    const size_t keys = 2 * (size_t)(s->k_heads * s->dim),
+                 channels = keys + (size_t)(s->v_heads * s->dim);
+    for (size_t i = 0; i < b->qkv->n; i += 5)
+        if (i % channels < keys)
+            check_set(b->qkv, i, ROWS_FAR * check_normal(c));
+    rows_put_far(c, b->z);
+    rows_put_far(c, b->a);
+    rows_put_far(c, b->b);
 }
 
 static void fill_states(struct check_case *c, const struct bufs *b, const struct step *st)
@@ -165,12 +180,15 @@ static void make(struct check_case *c, int i)
     const struct step *st = step_make(c, &a->batch, s->spans, 1);
     const struct bufs b = declare(c, s, st);
     fill_states(c, &b, st);
+    const bool far = i >= FAR && i < N;
+    if (far)
+        put_far(c, &b, s);
     const int channels = (2 * s->k_heads + s->v_heads) * s->dim;
     for (int k = 0; k < st->n_spans; k++)
         if (st->spans[k].decode)
             expect_span(&b, (struct place){s, &st->spans[k], channels, st->spans[k].t0, 0});
-    snprintf(c->name, sizeof c->name, "heads=%d/%d dim=%d t=%d state %s", s->k_heads, s->v_heads,
-             s->dim, st->t, dtype_name(s->state));
+    snprintf(c->name, sizeof c->name, "heads=%d/%d dim=%d t=%d state %s%s", s->k_heads, s->v_heads,
+             s->dim, st->t, dtype_name(s->state), far ? " far" : "");
     a->y = b.y->dev;
     a->qkv = b.qkv->dev;
     a->z = b.z->dev;

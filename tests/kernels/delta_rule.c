@@ -92,6 +92,8 @@ static const struct shape SHAPES[] = {
      "auto",
      "fp32",
      FP32_ERROR},
+    {"far gates", 2, 4, 64, 64, 64, {{150, 0, 0}}, GATES_FAR, 0.5, "auto", "fp32", FP32_ERROR},
+    {"far gates", 2, 4, 128, 128, 64, {{150, 9, 0}}, GATES_FAR, 0.5, "auto", "fp32", FP32_ERROR},
     {"equal keys", 2, 2, 128, 64, 64, {{200, 0, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR},
     {"equal keys", 2, 2, 64, 64, 16, {{70, 16, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR},
     {"equal keys", 2, 2, 64, 64, 32, {{70, 32, 0}}, GATES_SLOW, 1, "auto", "fp32", FP32_ERROR},

@@ -74,6 +74,8 @@ struct gate gate_of(enum gate_kind kind, int token, int head)
         return (struct gate){-20, 0.9};
     case GATES_MIXED:
         return (struct gate){token % 64 < 21 ? -20 : -1e-3, 0.9};
+    case GATES_FAR:
+        return (struct gate){token % 7 == 3 ? -1e5 : -1e-3, 0.9};
     case GATES_NONE:
         return (struct gate){0, 1};
     }

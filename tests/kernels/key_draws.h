@@ -15,6 +15,7 @@ enum gate_kind {
     GATES_12,       // g = -12 each token
     GATES_20,       // g = -20 each token
     GATES_MIXED,    // -20 for a third of each 64 tokens, then -1e-3
+    GATES_FAR,      // -1e5 for every seventh, whose a is an infinity in f16, the others -1e-3
     GATES_NONE      // g = 0, beta = 1
 };
 
