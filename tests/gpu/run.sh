@@ -6,7 +6,7 @@
 # (beside racecheck), load not timed by itself, less than 70, http with the perf of its two models, perf of one more
 # and ops_perf of linear together 133, rule 46 for three shapes of one
 # number of heads, most of it Triton's compiling (16/64 and 2/8, 18 shapes, about 40 with that done); of 2026-11-24:
-# reports 80, inverse 36. same was cut off at 110, before its end.
+# reports 80, inverse 36. same: one of its ten jobs takes 160, so all of them 27 minutes; nobody has waited for that.
 # On a node without compiler and packages, unpack what pack.sh made first. bf16 needs Python with torch and
 # transformers, rule and inverse with torch, Triton and fla-core; the
 # rest needs nothing but the programs.
