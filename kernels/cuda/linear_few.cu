@@ -32,7 +32,8 @@
 // the engine; x by the engine behind boxes; one block a multiprocessor; four warps for x beside the streams; the
 // next run asked for in L2 as well. One block a multiprocessor for out_proj and down of up to 128 KB of W each, so
 // that the next launch's rings fill beside it, in turns, ms a step: 2B bf16 1.485 to 1.462, int8 1.189 to 1.167; 9B
-// int8 2.990 to 2.972; 4B int8 2.124 to 2.152; wider matrices so: 2 to 14 % slower (2026-12-01).
+// int8 2.990 to 2.972; but 4B int8 2.124 to 2.152, and with wider matrices so too steps are up to 11 % slower
+// (`model_check perf --quick yes`, batch 1, depth 2,048, 2026-12-01).
 //
 // In a played 9B step, bf16, lines alone, by marks of all blocks, 2026-12-01: gate and up have x 7.7 us after
 // out_proj's end, the slowest block 9.5, and half of their blocks end by 53, the last at 60 (each has 5 or 6 pairs
