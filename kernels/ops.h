@@ -8,9 +8,9 @@
 // type of the device (float32 on the CPU); shapes are given outermost first and are contiguous unless
 // a stride is named. Pointers are device memory unless they say host. Kernels use nothing of server/.
 //
-// F16 ends at 65504: what is beyond is stored as that. Only linear's matrix path may leave an infinity, and where one
-// is likeliest it does no harm: rmsnorm holds its sum within +-65504, silu_mul gate and up. What else reads one (a
-// projection to q, k or v, say) makes of it what arithmetic does, a NaN perhaps.
+// F16 ends at 65504: what is beyond is stored as that. Only linear's matrix path may leave an infinity. Whatever reads
+// a projection takes it for +-65504 (conv, attn_prep, gated_norm, delta_decode, silu_mul, rmsnorm in its sum), or its
+// arithmetic comes to a number by itself (attention's gate, delta_rule's a and b).
 //
 // Threads: a device belongs to one thread (the engine's). Compute entries enqueue and return nothing;
 // the first failure is kept and comes out of sync().
@@ -32,8 +32,8 @@ extern "C" {
 
 size_t dtype_bytes(enum dtype type);
 const char *dtype_name(enum dtype type);
-bool dtype_named(const char *name,
-                 enum dtype *type); // the other way; false: no type is called that
+// The other way; false: no type is called that.
+bool dtype_named(const char *name, enum dtype *type);
 // The 16-bit type that weights and pages have beside activations of type act: F16 beside F16, else BF16.
 enum dtype dtype_half(enum dtype act);
 

@@ -23,8 +23,9 @@
 // yes`, batch 1, depth 2,048 and 8,192): bf16 4.735, 4.742 and 4.704, 4.718 ms before, 4.502, 4.502 and 4.543,
 // 4.523 with; int8, of which lm_head alone is bf16, 3.032, 3.048 and 3.043, 3.047 before, 3.001, 2.995 and 3.021,
 // 3.001 with. Boxes of half the size 4.551 to 4.565 and 4.580 to 4.596, for gate and up and lm_head alone 4.652,
-// 4.654 and 4.695, 4.700; for out_proj too 4.57 and 4.60 to 4.61; of int8 as well 3.06 to 3.07 and 3.11. Norm and pair, on 2026-11-24: without the
-// norm in it int8 3.41, without the pair 3.35, bf16 4.92 and 4.89, where all had 3.31 and 4.87.
+// 4.654 and 4.695, 4.700; for out_proj too 4.57 and 4.60 to 4.61; of int8 as well 3.06 to 3.07 and 3.11. Norm and
+// pair, on 2026-11-24: without the norm in it int8 3.41, without the pair 3.35, bf16 4.92 and 4.89, where all had 3.31
+// and 4.87.
 //
 // Where the rings begin in shared memory matters to lines: see SHIFT_HALF.
 //
@@ -62,16 +63,16 @@ constexpr int LINE = 128, BOX_ALIGN = 1024;
 // Boxes from so many bytes of W a block on: out_proj of 9B, 127 KB, is slower with them, in_proj and down, 383 KB,
 // are faster.
 constexpr size_t BOXED_BYTES = 256 << 10;
-// Bytes from a whole line to where the rings begin, of 16-bit weights (measured with bf16): lm_head takes 515 us, with 0 or 64 590, with 16 or
-// 48 620 to 640; steps with int8 are 3 % slower with 32 than with 0. Why is not known.
+// Bytes from a whole line to where the rings begin, of 16-bit weights (measured with bf16): lm_head takes 515 us, with
+// 0 or 64 590, with 16 or 48 620 to 640; steps with int8 are 3 % slower with 32 than with 0. Why is not known.
 constexpr int SHIFT_HALF = 32;
 constexpr int FULL = 1, EMPTY = FULL + BUFFERS; // named barriers
 
 static_assert(HELD * PACK * THREADS >= FEW_COLS_MAX, "a row fits in the block's registers");
 static_assert((NORM_HELD * THREADS + 31) / 32 <= 32, "a place a warp's share of the squares");
 
-// Where things are in shared memory: rows of x as 16-bit values from the start, then those as int8, the tiles' sums, the
-// rings. One row of x is brought by the copy engine, as it is, to the start, and what is to be added to it
+// Where things are in shared memory: rows of x as 16-bit values from the start, then those as int8, the tiles' sums,
+// the rings. One row of x is brought by the copy engine, as it is, to the start, and what is to be added to it
 // behind it: the rounded rows and the sums take that place when it has been read.
 struct few_layout {
     int x_int8, stride_half, stride_int8, sums, sums_each, rings, depth, bytes;

@@ -115,27 +115,19 @@ static void run(struct bench_case *c, const struct ops *ops, struct dev *dev)
     ops->linear(dev, &c->args.linear);
 }
 
-static double bf16_nearest(double v)
-{
-    int exponent;
-    if (v == 0)
-        return 0;
-    frexp(v, &exponent); // |v| in [2^(e-1), 2^e): eight bits
-    return ldexp(nearbyint(ldexp(v, 8 - exponent)), exponent - 8);
-}
-
 // The row of x as the product's type takes it; its scale.
 static double load_x(const struct bench_case *c, int row, double *x)
 {
     const int n = c->at.shape.hidden;
+    const enum dtype type = c->at.weights;
     double most = 0;
     for (int i = 0; i < n; i++) {
         x[i] = bench_get(c, X, (size_t)row * (size_t)n + (size_t)i);
         most = fmax(most, fabs(x[i]));
-        if (c->at.weights == DTYPE_BF16) // F16 weights have activations that are it already
-            x[i] = bf16_nearest(x[i]);
+        if (type == DTYPE_BF16 || type == DTYPE_F16)
+            x[i] = (double)half_value(half_of_value((float)x[i], type), type);
     }
-    if (c->at.weights != DTYPE_INT8)
+    if (type != DTYPE_INT8)
         return 1;
     const double scale = (double)(float)(most / 127);
     for (int i = 0; i < n; i++)
